@@ -1,0 +1,298 @@
+"""What a plug-in author reads: the nouns of the benchmark and the classes a plug-in extends.
+
+Importing this module loads neither torch nor any other heavy library.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from bench.config import Recipe
+
+
+class UsageError(Exception):
+    """The user asked for something impossible; the message says what is wrong and what to do (exit code 2)."""
+
+
+class UndeclaredRead(RuntimeError):
+    """A method asked for data that its `needs` do not name."""
+
+
+class Need(enum.Flag):
+    """What a method may read. Whatever is not declared is not handed over."""
+
+    NOTHING = 0
+    FORGET = enum.auto()
+    RETAIN = enum.auto()
+    VALIDATION = enum.auto()
+    STATISTICS = enum.auto()  # the whole training set, in `prepare`, before any request is known
+    INITIAL_WEIGHTS = enum.auto()  # the weights the original started from
+    OWN_TRAINING = enum.auto()  # the method replaces the training of the original
+
+    def words(self) -> list[str]:
+        """The declared needs as lower-case words, in a fixed order."""
+        return [need.name.lower() for need in Need if need and need in self and need.name]
+
+
+SCENARIOS = ("sample_removal", "class_removal", "incremental", "depoisoning")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Named arrays in memory. Images are uint8 `[n, channels, height, width]`, labels int64 `[n]`.
+
+    `mean` and `std` hold one value per channel, in the units of the uint8 pixels; `pixel_max` is the
+    largest value a pixel can take (16 for digits, 255 for photographs).
+    """
+
+    name: str
+    train_x: np.ndarray
+    train_y: np.ndarray
+    validation_x: np.ndarray
+    validation_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    pixel_max: int = 255
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def images(self, part: str) -> np.ndarray:
+        """The uint8 images of `train`, `validation` or `test`."""
+        images: np.ndarray = getattr(self, f"{part}_x")
+        return images
+
+    def labels(self, part: str) -> np.ndarray:
+        """The int64 labels of `train`, `validation` or `test`."""
+        labels: np.ndarray = getattr(self, f"{part}_y")
+        return labels
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which training data must go.
+
+    Attributes:
+        forget: sorted training indices to forget now, int64 `[n_forget]`.
+        retain: sorted training indices to keep, int64 `[n_retain]`. Data forgotten by an earlier request
+            is in neither.
+        forgotten: everything forgotten up to and including this request; equals `forget` for a first request.
+        removed_classes: classes of which every sample goes (class removal), else empty.
+        wrong_labels: the labels that the forget samples carried in training (depoisoning), aligned with
+            `forget`; None when the labels were right.
+        step: position in the sequence of requests, from 0.
+    """
+
+    forget: np.ndarray
+    retain: np.ndarray
+    forgotten: np.ndarray
+    removed_classes: tuple[int, ...] = ()
+    wrong_labels: np.ndarray | None = None
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Raw, unmasked float32 logits of one model, `[n, classes]`, in the order of the data set.
+
+    `train` covers the whole training set; a request's forget and retain logits are rows of it.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The three parts by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One number of one run.
+
+    `seed` is the repeat ("0", "1", ...) or "all" for a summary over repeats, whose `low` and `high` bound a
+    95 % interval and whose `n` counts repeats. `part` says on what the number was measured. `status` is "ok"
+    or says in words why the value is missing or to be read with care.
+    """
+
+    method: str
+    seed: str
+    step: int
+    part: str
+    metric: str
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+    n: int = 0
+    status: str = "ok"
+
+
+class Part(Protocol):
+    """One set of examples as a method sees it; every example handed out is counted."""
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self, size: int, generator: torch.Generator | None = None, *, augment: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `(x, y)` once over the set: float32 `[b, c, h, w]` normalized images and int64 `[b]` labels.
+
+        Args:
+            size: batch size; the last batch may be smaller.
+            generator: CPU generator that shuffles (and augments); without one the order is that of the data set.
+            augment: apply the recipe's training augmentation.
+        """
+        ...
+
+
+class DataView(Protocol):
+    """The only road to examples. Reading a part that `needs` does not declare raises `UndeclaredRead`.
+
+    `train` exists in `prepare` only; `forget`, `retain` and `validation` exist in `unlearn` only. The labels
+    of the forget set are the ones the original was trained with.
+    """
+
+    @property
+    def forget(self) -> Part: ...
+
+    @property
+    def retain(self) -> Part: ...
+
+    @property
+    def validation(self) -> Part: ...
+
+    @property
+    def train(self) -> Part: ...
+
+
+State = dict[str, "Tensor"]
+
+
+@dataclass
+class Context:
+    """What a method may know besides the data.
+
+    Attributes:
+        device: where the model and the batches live.
+        seed: this run's own seed; `generator` is a CPU generator drawn from it.
+        recipe: how the original was trained.
+        classes: number of classes of the head.
+        scenario: name of the scenario.
+        removed_classes: classes that go entirely; empty outside class removal.
+        step: position of this request in its sequence.
+        state: what `prepare` returned or the previous request left behind; tensors by name.
+        new_model: builds a freshly initialized network, drawn from this run's seed.
+        initial_model: builds the network the original started from; needs INITIAL_WEIGHTS.
+        deadline: value of `time.perf_counter()` after which a method should stop, or None.
+        progress: call it with a short line to tell the user where the method is.
+    """
+
+    device: str
+    seed: int
+    generator: torch.Generator
+    recipe: Recipe
+    classes: int
+    scenario: str
+    new_model: Callable[[], nn.Module]
+    initial_model: Callable[[], nn.Module]
+    removed_classes: tuple[int, ...] = ()
+    step: int = 0
+    state: State = field(default_factory=dict)
+    deadline: float | None = None
+    progress: Callable[[str], None] = lambda line: None
+
+
+@dataclass
+class Unlearned:
+    """What `Method.unlearn` returns when a bare model does not say enough.
+
+    `state` replaces the prepared state for the next request of a sequence. `status` is "ok" or one word the
+    method's docstring explains. `notes` are numbers about the run, shown with it.
+    """
+
+    model: nn.Module
+    state: State | None = None
+    status: str = "ok"
+    notes: dict[str, float] = field(default_factory=dict)
+
+
+class Plugin(BaseModel):
+    """Base of everything configurable by name: fields are hyper-parameters with types, ranges and a doc line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Method(Plugin):
+    """An unlearning algorithm. One file, one class; the file's name is the method's name.
+
+    Class attributes say what it is:
+        needs: what it may read; anything else raises.
+        supports: the scenarios it makes sense for; others are skipped with the reason.
+        cite: BibTeX key in `reports/references.bib`.
+        batch_norm: "train" (statistics move), "eval" (statistics fixed, scale and shift may move) or
+            "frozen" (nothing of BatchNorm moves); checked.
+        budget: name of the field that, set to 0, makes the method the identity; None if there is none.
+        stochastic: whether another seed gives another result.
+        identity: the no-op row, which returns the original by design.
+    """
+
+    needs: ClassVar[Need] = Need.NOTHING
+    supports: ClassVar[tuple[str, ...]] = SCENARIOS
+    cite: ClassVar[str] = ""
+    batch_norm: ClassVar[str] = "train"
+    budget: ClassVar[str | None] = "epochs"
+    stochastic: ClassVar[bool] = True
+    identity: ClassVar[bool] = False
+
+    def prepare(self, model: nn.Module, data: DataView, ctx: Context) -> State:
+        """Compute what must be known before any request; timed and stored apart. Nothing by default."""
+        return {}
+
+    def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> nn.Module | Unlearned:
+        """Return a model that has forgotten `data.forget`. `model` is a private copy and may be changed."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ShadowOutputs:
+    """Outputs on the forget set of models whose membership is known: what an attack learns from.
+
+    `members` (originals) and `others` (retrained) are raw float32 logits `[models, n_forget, classes]`;
+    `labels` int64 `[n_forget]` are the labels the originals were trained with. The last `validation` models
+    of each side are for choosing, never for fitting.
+    """
+
+    members: np.ndarray
+    others: np.ndarray
+    labels: np.ndarray
+    validation: int
+
+
+class Attack(Plugin):
+    """A membership-inference attack: arrays in, scores out; larger = more like "this sample was trained on"."""
+
+    cite: ClassVar[str] = ""
+
+    def fit(self, shadow: ShadowOutputs, seed: int) -> dict[str, np.ndarray]:
+        """Learn from models of known membership; returns arrays that can be stored and carry no code."""
+        raise NotImplementedError
+
+    def score(self, fitted: Mapping[str, np.ndarray], logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Scores float64 `[models, n_forget]` for raw logits `[models, n_forget, classes]`."""
+        raise NotImplementedError

@@ -1,0 +1,118 @@
+"""A results folder: `run.json`, `records.csv` and `samples.npz`, written whole or not at all and checked on reading."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.interface import Record, UsageError
+
+COLUMNS = (
+    "dataset", "architecture", "scenario", "method", "seed", "step", "part", "metric",
+    "value", "low", "high", "n", "status",
+)  # fmt: skip
+# Metrics that depend on the machine: never compared between runs, aside from ratios within one run.
+TIMES = ("seconds_request", "seconds_prepare")
+
+
+@dataclass(frozen=True)
+class Results:
+    """One run as a report sees it.
+
+    Attributes:
+        run: contents of `run.json`.
+        records: every number of the run.
+        samples: per-sample arrays for figures, by name: `log_entropy/<method>/<step>` float64
+            `[models, n_forgotten]` in nats and `score/<method>` float64 `[models, n_forget]`, where the methods
+            include `reference`, the retrained pool (for `log_entropy`), and `negatives`, its test models (for `score`).
+    """
+
+    run: dict[str, Any]
+    records: list[Record]
+    samples: dict[str, np.ndarray]
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the whole new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def to_csv(records: Iterable[Record], *, dataset: str, architecture: str, scenario: str) -> str:
+    """The records as tidy CSV text with the columns `COLUMNS`; floats are written so that they read back exactly."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for r in records:
+        numbers = ["" if math.isnan(v) else repr(float(v)) for v in (r.value, r.low, r.high)]
+        place = (dataset, architecture, scenario, r.method, r.seed, r.step, r.part, r.metric)
+        writer.writerow([*place, *numbers, r.n, r.status])
+    return text.getvalue()
+
+
+def from_csv(path: Path) -> list[Record]:
+    """Read a records file. Raises UsageError that names the first bad line."""
+    try:
+        lines = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    rows = csv.reader(io.StringIO(lines))
+    if tuple(next(rows, ())) != COLUMNS:
+        raise UsageError(f"{path} is not a records file: its first line must be {','.join(COLUMNS)}")
+    if not lines.endswith("\n"):
+        raise UsageError(f"{path} is truncated: its last line does not end; run the benchmark again to rewrite it")
+    return [_record(path, number, row) for number, row in enumerate(rows, start=2)]
+
+
+def _record(path: Path, number: int, row: list[str]) -> Record:
+    try:
+        _, _, _, method, seed, step, part, metric, value, low, high, n, status = row
+        floats = [float(text) if text else math.nan for text in (value, low, high)]
+        return Record(method, seed, int(step), part, metric, *floats, n=int(n), status=status)
+    except ValueError as error:
+        raise UsageError(f"{path} line {number} is damaged ({error}); run the benchmark again to rewrite it") from error
+
+
+def save(folder: Path, results: Results) -> None:
+    """Write the three files; `records.csv` last, so that a folder with it is complete."""
+    run = results.run
+    arrays = io.BytesIO()
+    np.savez_compressed(arrays, **results.samples)  # type: ignore[arg-type]
+    write_whole(folder / "run.json", (json.dumps(run, indent=1, sort_keys=True) + "\n").encode())
+    write_whole(folder / "samples.npz", arrays.getvalue())
+    place = {key: run[key] for key in ("dataset", "architecture", "scenario")}
+    write_whole(folder / "records.csv", to_csv(results.records, **place).encode())
+
+
+def load(folder: Path) -> Results:
+    """Read a results folder. Raises UsageError, in one line, for anything missing or damaged."""
+    if not folder.is_dir():
+        raise UsageError(f"no results folder at {folder}; run_benchmark.py --out {folder} makes one")
+    records = from_csv(folder / "records.csv")
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        with np.load(folder / "samples.npz", allow_pickle=False) as archive:
+            samples = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        message = f"results folder {folder} is incomplete or damaged ({error}); run the same command again to rewrite it"
+        raise UsageError(message) from error
+    return Results(run, records, samples)
