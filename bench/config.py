@@ -1,0 +1,185 @@
+"""What a run is: the recipe, the scenario's parameters, the methods and the pool, from a preset and flags; strict.
+
+A preset is a TOML file with the tables `[run]`, `[recipe]`, `[shadow]`, `[scenario.NAME]`, `[method.NAME]` and
+`[attack.NAME]`. Flags override it. Unknown names and values out of range are refused with one line.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bench import registry, scenarios
+from bench.interface import Attack, Method, UsageError
+
+FOLDER = Path(__file__).resolve().parent
+BASELINES = ("original", "retrain")  # rows that every table has
+
+
+class Strict(BaseModel):
+    """Frozen, and refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Recipe(Strict):
+    """How a model is trained; `docs/digits.md` shows where the digits values come from."""
+
+    name: str
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float = Field(gt=0, le=10, description="start (exponential), peak (cosine) or only learning rate")
+    end_lr: float = Field(default=0.0005, gt=0, le=10, description="nominal last learning rate (exponential)")
+    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps that rise to the peak (cosine)")
+    epochs: int = Field(ge=1, le=10_000)
+    batch_size: int = Field(ge=2, le=100_000)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(default=5e-4, ge=0, le=1, description="L2 weight decay of the mean loss")
+    augment: Literal["none", "crop_flip"] = "none"
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Recipe:
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class Shadow(Strict):
+    """The pool of originals and retrained models: the attack learns from some, the last `seeds` are reported on."""
+
+    train: int = Field(default=40, ge=2, le=10_000, description="pairs that the attack learns from")
+    validation: int = Field(default=5, ge=1, le=1_000, description="pairs that choose the attack's settings")
+
+
+class Config(Strict):
+    """One cell of the benchmark: one data set, architecture, recipe and scenario, and the methods to compare."""
+
+    preset: str
+    dataset: str
+    architecture: str
+    recipe: Recipe
+    scenario: str
+    scenario_settings: scenarios.Scenario
+    methods: tuple[str, ...]
+    method_settings: dict[str, dict[str, Any]]
+    tuned: dict[str, dict[str, Any]]
+    attack: str | None
+    attack_settings: dict[str, Any]
+    shadow: Shadow
+    seeds: tuple[int, ...]
+    seed: int = Field(ge=0, description="root of every random stream")
+    device: str
+
+    def method(self, name: str) -> Method:
+        """The configured method of this name (its class may come from a file)."""
+        path = next((entry for entry in self.methods if registry.short_name(entry) == name), name)
+        instance: Method = _instance(registry.load("methods", path), self.method_settings.get(name, {}), name)
+        return instance
+
+    def attack_instance(self) -> Attack | None:
+        """The configured attack, or None when attacks are off."""
+        if self.attack is None:
+            return None
+        cls = registry.load("attacks", self.attack)
+        instance: Attack = _instance(cls, self.attack_settings, registry.short_name(self.attack))
+        return instance
+
+    def rows(self) -> list[str]:
+        """Names of the methods in the order of the table; the original and retraining are always there."""
+        chosen = [registry.short_name(name) for name in self.methods]
+        return [*BASELINES, *(name for name in chosen if name not in BASELINES)]
+
+
+def _instance(cls: Any, settings: Mapping[str, Any], name: str) -> Any:
+    try:
+        return cls(**settings)
+    except ValidationError as error:
+        raise UsageError(describe(error, name, cls)) from error
+
+
+def describe(error: ValidationError, name: str, cls: type[BaseModel]) -> str:
+    """One line for the first fault in a set of values: the field, what is wrong, and what there is instead."""
+    fault = error.errors()[0]
+    field = ".".join(str(part) for part in fault["loc"]) or name
+    if fault["type"] == "extra_forbidden":
+        known = [known for known in cls.model_fields if known != "kind"]
+        message = str(registry.unknown(f"field of {name}", field, known))
+        return message
+    return f"{name}.{field}: {fault['msg']}, got {fault.get('input')!r}"
+
+
+def presets() -> dict[str, Path]:
+    """The presets that come with the benchmark, by name."""
+    return {path.stem: path for path in sorted((FOLDER / "presets").glob("*.toml"))}
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes that come with the benchmark, by name."""
+    return {path.stem: path for path in sorted((FOLDER / "recipes").glob("*.toml"))}
+
+
+def read_toml(kind: str, name: str, known: Mapping[str, Path]) -> dict[str, Any]:
+    """A preset or recipe by name, or by path to a TOML file. Raises UsageError for anything unreadable."""
+    path = Path(name) if name.endswith(".toml") else known.get(name)
+    if path is None:
+        raise registry.unknown(kind, name, known)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot read the {kind} {path}: {error}") from error
+
+
+def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of a name or TOML path, with some values changed."""
+    values = read_toml("recipe", name, recipes()) | dict(changes or {})
+    try:
+        return Recipe(**({"name": Path(name).stem} | values))
+    except ValidationError as error:
+        raise UsageError(describe(error, "recipe", Recipe)) from error
+
+
+PRESET_TABLES = ("about", "run", "recipe", "shadow", "scenario", "method", "attack")
+RUN_FIELDS = ("dataset", "architecture", "recipe", "scenario", "methods", "attack", "seeds", "seed", "device")
+
+
+def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) -> Config:
+    """The config of a preset, flags (those that are not None) and `--set` changes, checked throughout.
+
+    Raises UsageError, in one line, for an unknown name or field and for a value out of range.
+    """
+    tables = read_toml("preset", preset, presets())
+    if strange := [key for key in tables if key not in PRESET_TABLES]:
+        raise registry.unknown(f"table of the preset {preset}", strange[0], PRESET_TABLES)
+    run = dict(tables.get("run", {}))
+    if strange := [key for key in run if key not in RUN_FIELDS]:
+        raise registry.unknown(f"field of [run] in the preset {preset}", strange[0], RUN_FIELDS)
+    run |= {key: value for key, value in flags.items() if value is not None}
+    edits = _edits(changes, run)
+    scenario = run.get("scenario", "class_removal")
+    methods = _methods(run.get("methods", ("pgu", "scrub")))
+    tuned = {name: dict(values) for name, values in tables.get("method", {}).items()}
+    settings = {name: tuned.get(name, {}) | edits.get(name, {}) for name in {*tuned, *edits} if name in _shorts(methods)}
+    config = Config(
+        preset=preset,
+        dataset=run.get("dataset", "digits"),
+        architecture=run.get("architecture", "digits_cnn"),
+        recipe=load_recipe(run.get("recipe", "digits"), tables.get("recipe", {}) | edits.get("recipe", {})),
+        scenario=scenario,
+        scenario_settings=scenarios.create(scenario, tables.get("scenario", {}).get(scenario, {}) | edits.get("scenario", {})),
+        methods=methods,
+        method_settings=settings,
+        tuned={name: values for name, values in tuned.items() if name in _shorts(methods)},
+        attack=_attack_name(run.get("attack", "shadow_xgboost")),
+        attack_settings=_attack_settings(tables, run) | edits.get("attack", {}),
+        shadow=_shadow(tables.get("shadow", {}) | edits.get("shadow", {})),
+        seeds=_seeds(run.get("seeds", 5)),
+        seed=_whole("seed", run.get("seed", 0)),
+        device=run.get("device", "cpu"),
+    )
+    _check(config)
+    return config

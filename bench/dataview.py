@@ -1,0 +1,122 @@
+"""Hands a method only the data it declared, and counts every example it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from bench.interface import Dataset, Need, UndeclaredRead
+
+# Which need opens which part. `train` is the whole training set, for `prepare` only.
+OPENS = {"forget": Need.FORGET, "retain": Need.RETAIN, "validation": Need.VALIDATION, "train": Need.STATISTICS}
+
+
+class Images:
+    """Images of one part of a data set on a device: uint8 `[n, c, h, w]`, normalized when a batch is taken."""
+
+    def __init__(self, dataset: Dataset, part: str, device: str) -> None:
+        self.pixels = torch.from_numpy(dataset.images(part)).to(device)
+        shape = (1, -1, 1, 1)
+        self.mean = torch.tensor(dataset.mean, device=device).view(shape)
+        self.std = torch.tensor(dataset.std, device=device).view(shape)
+
+    def take(self, index: Tensor) -> Tensor:
+        """Normalized float32 images `[len(index), c, h, w]`."""
+        return (self.pixels[index].float() - self.mean) / self.std
+
+
+def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Random crop after zero padding by an eighth of the side, and horizontal flip, for a whole batch at once.
+
+    Padding is applied to normalized images, as the paper's code pads the raw ones with black; the two differ by a
+    constant border value only.
+    """
+    n, _, height, width = x.shape
+    pad = height // 8
+    padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
+    offsets = torch.randint(0, 2 * pad + 1, (2, n), generator=generator).to(x.device)
+    flip = (torch.rand(n, generator=generator) < 0.5).to(x.device)
+    rows = offsets[0, :, None] + torch.arange(height, device=x.device)
+    columns = offsets[1, :, None] + torch.arange(width, device=x.device)
+    columns = torch.where(flip[:, None], columns.flip(1), columns)
+    picked = padded[torch.arange(n, device=x.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return picked.permute(0, 3, 1, 2)
+
+
+class MeteredPart:
+    """One set of examples; `taken` counts the examples handed out so far."""
+
+    def __init__(self, images: Images, index: Tensor, labels: Tensor, *, augment: bool = False) -> None:
+        """`index` int64 `[n]` are rows of `images`, `labels` int64 `[n]` their labels; `augment` allows augmentation."""
+        self.images, self.index, self.labels, self.may_augment = images, index, labels, augment
+        self.taken = 0
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batches(
+        self, size: int, generator: torch.Generator | None = None, *, augment: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `bench.interface.Part.batches`."""
+        if size < 1:
+            raise ValueError(f"batch size must be at least 1, got {size}")
+        count = len(self.index)
+        order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+        for chosen in order.to(self.index.device).split(size):
+            if not len(chosen):  # torch splits an empty order into one empty batch
+                return
+            self.taken += len(chosen)
+            x = self.images.take(self.index[chosen])
+            if augment and self.may_augment:
+                if generator is None:
+                    raise ValueError("augmentation is random: pass a generator")
+                x = crop_flip(x, generator)
+            yield x, self.labels[chosen]
+
+
+class MeteredView:
+    """The parts that a method declared; reading another raises and is remembered in `refused`.
+
+    The memory matters: a method that swallows the exception still fails.
+    """
+
+    def __init__(self, method: str, needs: Need, parts: Mapping[str, MeteredPart]) -> None:
+        self._method, self._needs, self._parts = method, needs, dict(parts)
+        self.refused: list[str] = []
+
+    @property
+    def forget(self) -> MeteredPart:
+        """The data to forget."""
+        return self._part("forget")
+
+    @property
+    def retain(self) -> MeteredPart:
+        """The training data that stays."""
+        return self._part("retain")
+
+    @property
+    def validation(self) -> MeteredPart:
+        """Held-out data for stopping and choosing."""
+        return self._part("validation")
+
+    @property
+    def train(self) -> MeteredPart:
+        """The whole training set, in `prepare` only."""
+        return self._part("train")
+
+    def taken(self) -> dict[str, int]:
+        """Examples handed out so far, by part."""
+        return {name: part.taken for name, part in self._parts.items()}
+
+    def _part(self, name: str) -> MeteredPart:
+        need = OPENS[name]
+        if need not in self._needs:
+            self.refused.append(name)
+            message = f"method {self._method} reads {name} data but does not declare Need.{need.name} in its needs"
+            raise UndeclaredRead(message)
+        if name not in self._parts:
+            when = "only in prepare, before a request is known" if name == "train" else "only in unlearn"
+            raise UndeclaredRead(f"method {self._method} reads {name} data, which exists {when}")
+        return self._parts[name]

@@ -1,0 +1,170 @@
+"""The plain training loop of one model, with the optimizers and schedules that a recipe can name.
+
+The optimizers do what `torch.optim` does, in a few fused calls: constructing one of torch's imports its
+compiler (1.1 s in every process), which a ten-second benchmark notices. `tests/test_training.py` holds both
+against torch's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bench.config import Recipe
+    from bench.interface import Part
+
+Loss = Callable[["Tensor", "Tensor"], "Tensor"]
+
+
+class SGD:
+    """Stochastic gradient descent with momentum, Nesterov's form and L2 weight decay, as `torch.optim.SGD`."""
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        *,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        self.parameters = list(parameters)
+        self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
+        self.velocity: list[Tensor] = []
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Take one step with the gradients in `.grad`, then drop them. Parameters without one stay."""
+        moving = [p for p in self.parameters if p.grad is not None]
+        gradients: list[Tensor] = [p.grad for p in moving if p.grad is not None]
+        if self.weight_decay:
+            gradients = list(torch._foreach_add(gradients, moving, alpha=self.weight_decay))
+        if self.momentum:
+            gradients = self._with_momentum(gradients)
+        torch._foreach_add_(moving, gradients, alpha=-lr)
+        for p in moving:
+            p.grad = None
+
+    def _with_momentum(self, gradients: list[Tensor]) -> list[Tensor]:
+        if not self.velocity:
+            self.velocity = [g.clone() for g in gradients]
+        else:
+            torch._foreach_mul_(self.velocity, self.momentum)
+            torch._foreach_add_(self.velocity, gradients)
+        if self.nesterov:
+            return list(torch._foreach_add(gradients, self.velocity, alpha=self.momentum))
+        return self.velocity
+
+
+class Adam:
+    """Adam with L2 (not decoupled) weight decay, as `torch.optim.Adam`."""
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.parameters = list(parameters)
+        self.betas, self.epsilon, self.weight_decay = betas, epsilon, weight_decay
+        self.first: list[Tensor] = []
+        self.second: list[Tensor] = []
+        self.steps = 0
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Take one step with the gradients in `.grad`, then drop them. Parameters without one stay."""
+        moving = [p for p in self.parameters if p.grad is not None]
+        gradients: list[Tensor] = [p.grad for p in moving if p.grad is not None]
+        if self.weight_decay:
+            gradients = list(torch._foreach_add(gradients, moving, alpha=self.weight_decay))
+        if not self.first:
+            self.first = [torch.zeros_like(g) for g in gradients]
+            self.second = [torch.zeros_like(g) for g in gradients]
+        self.steps += 1
+        torch._foreach_lerp_(self.first, gradients, 1 - self.betas[0])
+        torch._foreach_mul_(self.second, self.betas[1])
+        torch._foreach_addcmul_(self.second, gradients, gradients, 1 - self.betas[1])
+        scale = torch._foreach_sqrt(self.second)
+        torch._foreach_div_(scale, math.sqrt(1 - self.betas[1] ** self.steps))
+        torch._foreach_add_(scale, self.epsilon)
+        torch._foreach_addcdiv_(moving, self.first, scale, -lr / (1 - self.betas[0] ** self.steps))
+        for p in moving:
+            p.grad = None
+
+
+def optimizer(parameters: Iterable[Tensor], recipe: Recipe) -> SGD | Adam:
+    """The optimizer that a recipe names, over `parameters`."""
+    if recipe.optimizer == "adam":
+        return Adam(parameters, weight_decay=recipe.weight_decay)
+    return SGD(
+        parameters, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov
+    )
+
+
+def learning_rates(recipe: Recipe, steps_per_epoch: int, epochs: int | None = None) -> list[float]:
+    """The learning rate of every step of a training, in order; `epochs` overrides the recipe's.
+
+    `cosine` rises linearly over the first `warmup` share of all steps and falls to zero; `exponential` goes from
+    `lr` to `end_lr` by an equal factor after every epoch, as in the paper; `constant` stays.
+    """
+    epochs = recipe.epochs if epochs is None else epochs
+    total = epochs * steps_per_epoch
+    if recipe.schedule == "constant":
+        return [recipe.lr] * total
+    if recipe.schedule == "exponential":
+        factor = (recipe.end_lr / recipe.lr) ** (1 / max(epochs, 1))
+        return [recipe.lr * factor ** (step // steps_per_epoch) for step in range(total)]
+    rising = max(round(recipe.warmup * total), 1)
+    return [
+        recipe.lr * min((step + 1) / rising, 0.5 * (1 + math.cos(math.pi * max(0.0, (step + 1 - rising) / (total + 1 - rising)))))
+        for step in range(total)
+    ]
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy over the batch, in nats."""
+    return torch.nn.functional.cross_entropy(logits, y)
+
+
+def fit(
+    model: nn.Module,
+    part: Part,
+    recipe: Recipe,
+    generator: torch.Generator,
+    *,
+    epochs: int | None = None,
+    parameters: Sequence[Tensor] | None = None,
+    loss: Loss = cross_entropy,
+) -> None:
+    """Train `model` in place on `part` by `recipe`; the caller sets train or eval mode of every layer.
+
+    Args:
+        part: the examples; read `epochs` times with the recipe's augmentation.
+        generator: CPU generator of the order of examples.
+        epochs: overrides the recipe's number; the schedule then spans this many.
+        parameters: what may move; all parameters that require a gradient by default.
+        loss: mean loss of a batch from logits and labels.
+    """
+    moving = [p for p in model.parameters() if p.requires_grad] if parameters is None else list(parameters)
+    steps = math.ceil(len(part) / recipe.batch_size)
+    rates = iter(learning_rates(recipe, steps, epochs))
+    update = optimizer(moving, recipe)
+    for _ in range(recipe.epochs if epochs is None else epochs):
+        for x, y in part.batches(recipe.batch_size, generator, augment=True):
+            loss(model(x), y).backward()  # type: ignore[no-untyped-call]
+            update.step(next(rates))
+
+
+@torch.no_grad()
+def error_rate(model: nn.Module, part: Part, size: int = 1024) -> float:
+    """Share of `part` that `model` gets wrong, in [0, 1], in the mode the model is in; the reads are counted."""
+    wrong = sum(int((model(x).argmax(1) != y).sum()) for x, y in part.batches(size))
+    return wrong / max(len(part), 1)
