@@ -183,3 +183,96 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
     )
     _check(config)
     return config
+
+
+def _shorts(methods: Sequence[str]) -> set[str]:
+    return {registry.short_name(name) for name in methods} | set(BASELINES)
+
+
+def _methods(chosen: str | Sequence[str]) -> tuple[str, ...]:
+    """Method names or paths, in order and once each; `all` stands for every registered one."""
+    listed = [part.strip() for part in chosen.split(",")] if isinstance(chosen, str) else list(chosen)
+    listed = [name for name in listed if name]
+    if "all" in listed:
+        at = listed.index("all")
+        listed[at : at + 1] = registry.names("methods")
+    if not listed:
+        raise UsageError("no methods given; --methods takes a comma list such as pgu,scrub, or all")
+    return tuple(dict.fromkeys(listed))
+
+
+def _attack_name(name: str) -> str | None:
+    return None if name == "none" else name
+
+
+def _attack_settings(tables: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(tables.get("attack", {}).get(registry.short_name(run.get("attack", "shadow_xgboost")), {}))
+
+
+def _shadow(values: Mapping[str, Any]) -> Shadow:
+    try:
+        return Shadow(**values)
+    except ValidationError as error:
+        raise UsageError(describe(error, "shadow", Shadow)) from error
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise UsageError(f"{name} must be a whole number from 0, got {value!r}")
+    return number
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    """`5` means the repeats 0 to 4; `0,3` exactly these."""
+    if isinstance(value, str) and "," in value:
+        chosen = tuple(dict.fromkeys(_whole("--seeds", part.strip()) for part in value.split(",") if part.strip()))
+    else:
+        chosen = tuple(range(_whole("--seeds", value)))
+    if not 1 <= len(chosen) <= 1000:
+        raise UsageError(f"--seeds needs between 1 and 1000 repeats, got {value!r}")
+    return chosen
+
+
+SECTIONS = ("recipe", "shadow", "scenario", "attack")
+
+
+def _edits(changes: Sequence[str], run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """`--set part.field=value` by part: a method's name, recipe, shadow, scenario (or its name), or attack."""
+    edits: dict[str, dict[str, Any]] = {}
+    scenario, attack = run.get("scenario", "class_removal"), registry.short_name(run.get("attack", "shadow_xgboost"))
+    known = {*SECTIONS, *_shorts(_methods(run.get("methods", ("pgu", "scrub")))), scenario, attack}
+    for change in changes:
+        name, dot, rest = change.partition(".")
+        field, equals, text = rest.partition("=")
+        if not (dot and equals and name and field):
+            raise UsageError(f"--set takes part.field=value, such as pgu.gamma=0.9, got {change!r}")
+        if name not in known:
+            raise registry.unknown("part in --set (a method of this run, or a section)", name, known)
+        name = "scenario" if name == scenario else "attack" if name == attack else name
+        edits.setdefault(name, {})[field] = _value(text)
+    return edits
+
+
+def _value(text: str) -> Any:
+    """The TOML value that the text writes, or the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _check(config: Config) -> None:
+    """Load every plug-in's class and build every instance, so that all mistakes surface before any work."""
+    for kind, name in (("datasets", config.dataset), ("architectures", config.architecture)):
+        registry.source(kind, name)
+    for name in config.methods:
+        registry.source("methods", name)
+    for row in config.rows():
+        config.method(row)
+    config.attack_instance()
+    if config.device != "cpu" and not config.device.startswith(("cuda", "mps")):
+        raise UsageError(f"unknown device '{config.device}'; use cpu, cuda, cuda:N or mps")

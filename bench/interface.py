@@ -260,6 +260,10 @@ class Method(Plugin):
     stochastic: ClassVar[bool] = True
     identity: ClassVar[bool] = False
 
+    def reads(self) -> Need:
+        """What this instance may read: `needs`, unless a hyper-parameter asks for more or less."""
+        return self.needs
+
     def prepare(self, model: nn.Module, data: DataView, ctx: Context) -> State:
         """Compute what must be known before any request; timed and stored apart. Nothing by default."""
         return {}
