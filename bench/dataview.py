@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from bench.loop import batch_bounds
 from bench.interface import Dataset, Need, UndeclaredRead
 
 # Which need opens which part. `train` is the whole training set, for `prepare` only.
@@ -64,9 +65,9 @@ class MeteredPart:
             raise ValueError(f"batch size must be at least 1, got {size}")
         count = len(self.index)
         order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-        for chosen in order.to(self.index.device).split(size):
-            if not len(chosen):  # torch splits an empty order into one empty batch
-                return
+        order = order.to(self.index.device)
+        for start, stop in batch_bounds(count, size):
+            chosen = order[start:stop]
             self.taken += len(chosen)
             x = self.images.take(self.index[chosen])
             if augment and self.may_augment:

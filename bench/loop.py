@@ -37,18 +37,18 @@ class SGD:
         self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
         self.velocity: list[Tensor] = []
 
-    @torch.no_grad()
     def step(self, lr: float) -> None:
         """Take one step with the gradients in `.grad`, then drop them. Parameters without one stay."""
-        moving = [p for p in self.parameters if p.grad is not None]
-        gradients: list[Tensor] = [p.grad for p in moving if p.grad is not None]
-        if self.weight_decay:
-            gradients = list(torch._foreach_add(gradients, moving, alpha=self.weight_decay))
-        if self.momentum:
-            gradients = self._with_momentum(gradients)
-        torch._foreach_add_(moving, gradients, alpha=-lr)
-        for p in moving:
-            p.grad = None
+        with torch.no_grad():  # not a decorator: torch stays unimported until it is used
+            moving = [p for p in self.parameters if p.grad is not None]
+            gradients: list[Tensor] = [p.grad for p in moving if p.grad is not None]
+            if self.weight_decay:
+                gradients = list(torch._foreach_add(gradients, moving, alpha=self.weight_decay))
+            if self.momentum:
+                gradients = self._with_momentum(gradients)
+            torch._foreach_add_(moving, gradients, alpha=-lr)
+            for p in moving:
+                p.grad = None
 
     def _with_momentum(self, gradients: list[Tensor]) -> list[Tensor]:
         if not self.velocity:
@@ -78,26 +78,26 @@ class Adam:
         self.second: list[Tensor] = []
         self.steps = 0
 
-    @torch.no_grad()
     def step(self, lr: float) -> None:
         """Take one step with the gradients in `.grad`, then drop them. Parameters without one stay."""
-        moving = [p for p in self.parameters if p.grad is not None]
-        gradients: list[Tensor] = [p.grad for p in moving if p.grad is not None]
-        if self.weight_decay:
-            gradients = list(torch._foreach_add(gradients, moving, alpha=self.weight_decay))
-        if not self.first:
-            self.first = [torch.zeros_like(g) for g in gradients]
-            self.second = [torch.zeros_like(g) for g in gradients]
-        self.steps += 1
-        torch._foreach_lerp_(self.first, gradients, 1 - self.betas[0])
-        torch._foreach_mul_(self.second, self.betas[1])
-        torch._foreach_addcmul_(self.second, gradients, gradients, 1 - self.betas[1])
-        scale = torch._foreach_sqrt(self.second)
-        torch._foreach_div_(scale, math.sqrt(1 - self.betas[1] ** self.steps))
-        torch._foreach_add_(scale, self.epsilon)
-        torch._foreach_addcdiv_(moving, self.first, scale, -lr / (1 - self.betas[0] ** self.steps))
-        for p in moving:
-            p.grad = None
+        with torch.no_grad():  # not a decorator: torch stays unimported until it is used
+            moving = [p for p in self.parameters if p.grad is not None]
+            gradients: list[Tensor] = [p.grad for p in moving if p.grad is not None]
+            if self.weight_decay:
+                gradients = list(torch._foreach_add(gradients, moving, alpha=self.weight_decay))
+            if not self.first:
+                self.first = [torch.zeros_like(g) for g in gradients]
+                self.second = [torch.zeros_like(g) for g in gradients]
+            self.steps += 1
+            torch._foreach_lerp_(self.first, gradients, 1 - self.betas[0])
+            torch._foreach_mul_(self.second, self.betas[1])
+            torch._foreach_addcmul_(self.second, gradients, gradients, 1 - self.betas[1])
+            scale = torch._foreach_sqrt(self.second)
+            torch._foreach_div_(scale, math.sqrt(1 - self.betas[1] ** self.steps))
+            torch._foreach_add_(scale, self.epsilon)
+            torch._foreach_addcdiv_(moving, self.first, scale, -lr / (1 - self.betas[0] ** self.steps))
+            for p in moving:
+                p.grad = None
 
 
 def optimizer(parameters: Iterable[Tensor], recipe: Recipe) -> SGD | Adam:
@@ -129,6 +129,17 @@ def learning_rates(recipe: Recipe, steps_per_epoch: int, epochs: int | None = No
     ]
 
 
+def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
+    """Where batches of `size` start and stop; a last batch of a single example joins the one before it.
+
+    BatchNorm in training mode is undefined on one example.
+    """
+    starts = list(range(0, n, size))
+    if len(starts) > 1 and n - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], n], strict=True))
+
+
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropy over the batch, in nats."""
     return torch.nn.functional.cross_entropy(logits, y)
@@ -154,7 +165,7 @@ def fit(
         loss: mean loss of a batch from logits and labels.
     """
     moving = [p for p in model.parameters() if p.requires_grad] if parameters is None else list(parameters)
-    steps = math.ceil(len(part) / recipe.batch_size)
+    steps = len(batch_bounds(len(part), recipe.batch_size))
     rates = iter(learning_rates(recipe, steps, epochs))
     update = optimizer(moving, recipe)
     for _ in range(recipe.epochs if epochs is None else epochs):
@@ -163,8 +174,8 @@ def fit(
             update.step(next(rates))
 
 
-@torch.no_grad()
 def error_rate(model: nn.Module, part: Part, size: int = 1024) -> float:
     """Share of `part` that `model` gets wrong, in [0, 1], in the mode the model is in; the reads are counted."""
-    wrong = sum(int((model(x).argmax(1) != y).sum()) for x, y in part.batches(size))
-    return wrong / max(len(part), 1)
+    with torch.no_grad():  # not a decorator: torch stays unimported until it is used
+        wrong = sum(int((model(x).argmax(1) != y).sum()) for x, y in part.batches(size))
+        return wrong / max(len(part), 1)
