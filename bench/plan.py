@@ -1,0 +1,225 @@
+"""From a config to the jobs it needs, each with its key, whether the store has it, and an estimated cost; no side effects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bench import registry, seeds, store
+from bench.config import Config
+from bench.interface import Dataset, Method, Need, Request
+
+BENCH = Path(__file__).resolve().parent
+TRAINING_CODE = ("training.py", "loop.py", "dataview.py")
+METHOD_CODE = ("interface.py", "loop.py", "dataview.py", "ledger.py", "unlearning.py")
+READOUT_CODE = ("readouts.py", "statistics.py", "evaluation.py")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to train: `role` is original or retrained, `number` its place in the pool.
+
+    `index` int64 are its training rows, `labels` the labels that all training rows carry.
+    """
+
+    key: str
+    role: str
+    number: str
+    step: int
+    seed: int
+    index: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method applied to one original for one request; `previous` is the run whose model it starts from."""
+
+    key: str
+    method: str
+    repeat: int
+    request: Request
+    seed: int
+    original: Model
+    prepared: str | None
+    previous: Run | None
+    last: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a method with its runs, or the reason why it is skipped."""
+
+    name: str
+    method: Method
+    runs: tuple[Run, ...]
+    skipped: str = ""
+    key: str = ""
+
+
+@dataclass
+class Plan:
+    """Everything a config needs. `retrained[step]` is the reference pool of a request, repeats last."""
+
+    config: Config
+    dataset: Dataset
+    requests: list[Request]
+    labels: np.ndarray
+    originals: list[Model] = field(default_factory=list)
+    retrained: list[list[Model]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    attack_key: str | None = None
+    reference_key: str = ""
+
+    def models(self) -> list[Model]:
+        """All models of the pool, originals first."""
+        return [*self.originals, *(model for pool in self.retrained for model in pool)]
+
+    def jobs(self) -> Iterator[tuple[str, str, str]]:
+        """`(kind, key, what)` of every entry that the run will read or make, in the order of making."""
+        for model in self.models():
+            yield "model", model.key, f"{model.role} {model.number}"
+        for row in self.rows:
+            for run in row.runs:
+                if run.prepared and not run.previous:
+                    yield "prepared", run.prepared, f"{row.name} prepares repeat {run.repeat}"
+                yield "unlearned", run.key, f"{row.name} repeat {run.repeat} request {run.request.step}"
+        if self.attack_key:
+            yield "attack", self.attack_key, f"{self.config.attack} on {len(self.shadows())} pairs"
+        yield "evaluation", self.reference_key, "readouts of the retrained pool"
+        for row in self.rows:
+            if row.runs:
+                yield "evaluation", row.key, f"readouts of {row.name}"
+
+    def shadows(self) -> list[str]:
+        """Numbers of the pool's models that only the attack learns from."""
+        total = self.config.shadow.train + self.config.shadow.validation
+        return [f"shadow{j}" for j in range(total)]
+
+    def repeat(self, pool: list[Model], repeat: int) -> Model:
+        """The model of a pool that belongs to a repeat."""
+        return next(model for model in pool if model.number == f"repeat{repeat}")
+
+
+def make(config: Config) -> Plan:
+    """The plan of a config. Raises UsageError when the data cannot serve the scenario."""
+    dataset: Dataset = registry.load("datasets", config.dataset)()
+    requests = config.scenario_settings.requests(dataset.train_y, dataset.classes, config.seed)
+    labels = dataset.train_y.copy()
+    for request in requests:
+        if request.wrong_labels is not None:
+            labels[request.forget] = request.wrong_labels
+    plan = Plan(config, dataset, requests, labels)
+    recipe_key = _model_kind(config, dataset)
+    everything = np.arange(len(labels))
+    plan.originals = _pool(plan, recipe_key, "original", 0, everything)
+    plan.retrained = [_pool(plan, recipe_key, "retrained", r.step, r.retain) for r in requests]
+    plan.attack_key = _attack_key(plan)
+    plan.reference_key = _evaluation_key(plan, "reference", [])
+    plan.rows = [_row(plan, name) for name in config.rows()]
+    return plan
+
+
+def _model_kind(config: Config, dataset: Dataset) -> str:
+    """The part of a model's key that the whole pool shares: data, architecture, recipe, device and code."""
+    architecture = registry.source("architectures", config.architecture)
+    code = [BENCH / name for name in TRAINING_CODE] + ([architecture] if architecture else [])
+    return store.key(
+        data=store.fingerprint(dataset),
+        architecture=registry.short_name(config.architecture),
+        recipe=config.recipe.model_dump(exclude={"name"}),
+        device=config.device.split(":")[0],
+        code=store.code_version(*code),
+    )
+
+
+def _pool(plan: Plan, kind: str, role: str, step: int, index: np.ndarray) -> list[Model]:
+    numbers = [*plan.shadows(), *(f"repeat{s}" for s in plan.config.seeds)]
+    made_of = store.key(kind=kind, index=index, labels=plan.labels[index])
+    pool = []
+    for number in numbers:
+        seed = seeds.derive(plan.config.seed, role, number)
+        pool.append(Model(store.key(made_of=made_of, seed=seed), role, number, step, seed, index, plan.labels))
+    return pool
+
+
+def _row(plan: Plan, name: str) -> Row:
+    method = plan.config.method(name)
+    scenario = plan.config.scenario
+    if scenario not in method.supports:
+        supported = ", ".join(method.supports)
+        return Row(name, method, (), f"{name} does not support {scenario} (it supports {supported})")
+    if Need.OWN_TRAINING in method.reads():
+        return Row(name, method, (), f"{name} needs its own training, which this version cannot run yet")
+    runs: list[Run] = []
+    for repeat in plan.config.seeds:
+        previous: Run | None = None
+        for request in plan.requests:
+            previous = _run(plan, name, method, repeat, request, previous)
+            runs.append(previous)
+    return Row(name, method, tuple(runs), key=_evaluation_key(plan, name, [run.key for run in runs]))
+
+
+def _run(plan: Plan, name: str, method: Method, repeat: int, request: Request, previous: Run | None) -> Run:
+    original = plan.repeat(plan.originals, repeat)
+    made_of = {
+        "method": name,
+        "settings": method.model_dump(),
+        "code": _method_code(plan.config, name),
+        "original": original.key,
+    }
+    prepares = type(method).prepare is not Method.prepare
+    seed = seeds.derive(plan.config.seed, "method", name, repeat, request.step)
+    key = store.key(
+        **made_of,
+        forget=request.forget,
+        retain=request.retain,
+        wrong=request.wrong_labels,
+        scenario=plan.config.scenario,
+        removed=request.removed_classes,
+        seed=seed,
+        previous=previous.key if previous else None,
+    )
+    last = request.step == len(plan.requests) - 1
+    prepared = store.key(stage="prepare", **made_of) if prepares else None
+    return Run(key, name, repeat, request, seed, original, prepared, previous, last)
+
+
+def _method_code(config: Config, name: str) -> str:
+    """The version of a method's code: its file, the helpers beside it, and what the harness adds."""
+    chosen = next((entry for entry in config.methods if registry.short_name(entry) == name), name)
+    path = registry.source("methods", chosen)
+    own = [path, *sorted(path.parent.glob("_*.py"))] if path else []
+    return store.code_version(*own, *(BENCH / file for file in METHOD_CODE))
+
+
+def _attack_key(plan: Plan) -> str | None:
+    attack = plan.config.attack_instance()
+    if attack is None or plan.config.attack is None:
+        return None
+    path = registry.source("attacks", plan.config.attack)
+    wanted = set(plan.shadows())
+    pools = [[m.key for m in pool if m.number in wanted] for pool in (plan.originals, plan.retrained[-1])]
+    return store.key(
+        attack=plan.config.attack,
+        settings=attack.model_dump(exclude={"n_threads"}),
+        code=store.code_version(*([path] if path else []), BENCH / "readouts.py"),
+        pools=pools,
+        validation=plan.config.shadow.validation,
+        forget=plan.requests[-1].forgotten,
+    )
+
+
+def _evaluation_key(plan: Plan, name: str, runs: list[str]) -> str:
+    return store.key(
+        name=name,
+        runs=runs,
+        reference=[[model.key for model in pool] for pool in plan.retrained],
+        originals=[model.key for model in plan.originals],
+        attack=plan.attack_key,
+        scenario=plan.config.scenario,
+        code=store.code_version(*(BENCH / file for file in READOUT_CODE)),
+    )

@@ -1,0 +1,140 @@
+"""A content-addressed folder of finished work: an entry's key is the hash of what made it; nothing is made twice.
+
+An entry is one safetensors file: arrays plus a JSON header, written whole or not at all, with a digest checked on
+reading. Nothing in it can execute code. A damaged entry is moved aside, named, and made again.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+import os
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.interface import Dataset, UsageError
+from bench.records import write_whole
+
+KINDS = ("model", "prepared", "unlearned", "attack", "evaluation")
+
+
+class Damaged(Exception):
+    """An entry could not be read; it has been moved aside, so that planning again makes it anew."""
+
+
+def key(**what: Any) -> str:
+    """The key of the thing that these values make: numbers, text, lists, dicts and numpy arrays."""
+    text = json.dumps(what, sort_keys=True, default=_canonical)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), list(value.shape), hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
+    if isinstance(value, np.integer | np.floating):
+        return value.item()
+    raise TypeError(f"cannot make a key from {type(value).__name__}")
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """The key of a data set's contents."""
+    arrays = [array for part in ("train", "validation", "test") for array in (dataset.images(part), dataset.labels(part))]
+    return key(arrays=arrays, mean=dataset.mean, std=dataset.std, classes=dataset.class_names)
+
+
+def code_version(*paths: Path) -> str:
+    """The key of some source files, blind to comments, docstrings and layout, so that only a change of code counts."""
+    return key(code=[_meaning(path, path.stat().st_mtime_ns) for path in paths])
+
+
+@functools.cache
+def _meaning(path: Path, _changed: int) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+class Store:
+    """The folder. Safe for several writers: equal keys hold equal contents, and files appear whole."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or make the folder; raises UsageError if it cannot be written."""
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot use {folder} as the store ({error.strerror}); choose another with --store") from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"the store {folder} is not writable; choose another with --store")
+
+    def path(self, kind: str, key: str) -> Path:
+        """Where the entry is or would be."""
+        return self.folder / kind / key[:2] / f"{key}.safetensors"
+
+    def has(self, kind: str, key: str) -> bool:
+        """Whether the entry exists."""
+        return self.path(kind, key).is_file()
+
+    def put(self, kind: str, key: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Write an entry; `meta` is anything JSON can hold. Raises UsageError when the disk refuses."""
+        from safetensors.numpy import save
+
+        text = json.dumps(meta, sort_keys=True)
+        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        digest = _digest(text, _body(save(whole)))
+        try:
+            write_whole(self.path(kind, key), save(whole, metadata={"meta": text, "sha256": digest}))
+        except OSError as error:
+            raise UsageError(f"cannot write to the store {self.folder}: {error.strerror}; finished work is kept") from error
+
+    def get(self, kind: str, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and meta of an entry. Raises Damaged, after moving it aside, when it is not whole."""
+        from safetensors.numpy import load
+
+        path = self.path(kind, key)
+        try:
+            raw = path.read_bytes()
+            (size,) = struct.unpack("<Q", raw[:8])
+            header = json.loads(raw[8 : 8 + size])["__metadata__"]
+            arrays = load(raw)
+            if _digest(header["meta"], raw[8 + size :]) != header["sha256"]:
+                raise ValueError("its digest does not match its contents")
+            return arrays, json.loads(header["meta"])
+        except FileNotFoundError as error:
+            raise Damaged(f"{path} is gone") from error
+        except Exception as error:  # whatever is wrong inside, the entry is of no use
+            self._set_aside(path, error)
+            raise Damaged(str(path)) from error
+
+    def meta(self, kind: str, key: str) -> dict[str, Any]:
+        """Meta of an entry."""
+        return self.get(kind, key)[1]
+
+    def drop(self, kind: str, key: str) -> None:
+        """Remove an entry, if it is there."""
+        self.path(kind, key).unlink(missing_ok=True)
+
+    def _set_aside(self, path: Path, error: Exception) -> None:
+        aside = self.folder / "damaged" / path.name
+        aside.parent.mkdir(exist_ok=True)
+        os.replace(path, aside)
+        reason = str(error).split("\n")[0]
+        print(f"store: {path.name} is damaged ({reason}); moved to {aside} and made again", file=sys.stderr)
+
+
+def _body(raw: bytes) -> bytes:
+    (size,) = struct.unpack("<Q", raw[:8])
+    return raw[8 + size :]
+
+
+def _digest(meta: str, body: bytes) -> str:
+    return hashlib.sha256(meta.encode() + b"\0" + body).hexdigest()
