@@ -65,13 +65,19 @@ def new_model(build: Build, dataset: Dataset, seed: int, device: str = "cpu") ->
         return build(channels, size, dataset.classes).to(device)
 
 
+def group_size(build: Build, dataset: Dataset, recipe: Recipe, device: str) -> int:
+    """How many models to hand to `train` at once: a full stack, or one where stacking does not pay."""
+    narrow = _widest(new_model(build, dataset, 0)) <= STACK_WIDTH
+    return GROUP if narrow and device == "cpu" and recipe.augment == "none" else 1
+
+
 def train(build: Build, dataset: Dataset, recipe: Recipe, tasks: Sequence[Task], device: str = "cpu") -> list[Trained]:
     """Train one model a task and run each on all data; the engine depends on the architecture and device only.
 
     All tasks must train on equally many samples.
     """
     models = [new_model(build, dataset, task.seed, device) for task in tasks]
-    stackable = device == "cpu" and recipe.augment == "none" and _widest(models[0]) <= STACK_WIDTH
+    stackable = group_size(build, dataset, recipe, device) > 1
     # A single model is trained beside a copy of itself: a group of one would use other kernels.
     padded = models if len(models) > 1 else [models[0], copy.deepcopy(models[0])]
     stacked = Stack.build(padded, dataset.train_x.shape[1:]) if stackable else None

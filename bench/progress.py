@@ -1,0 +1,44 @@
+"""Tells the user where a run is: a bar on a terminal, one line a finished job elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+
+class Progress:
+    """Counts finished jobs. Use it as a context manager; `done` says that one job is finished."""
+
+    def __init__(self, total: int, *, quiet: bool = False) -> None:
+        self.total, self.quiet = total, quiet
+        self.finished = 0
+        self.start = time.perf_counter()
+        self.bar: Any = None
+        self.task: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty() and not self.quiet and self.total:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task("starting", total=self.total)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def done(self, what: str, jobs: int = 1) -> None:
+        """`what` is finished, which counts for `jobs` jobs."""
+        self.finished += jobs
+        if self.bar is not None:
+            self.bar.update(self.task, advance=jobs, description=what[:40])
+        elif not self.quiet:
+            seconds = time.perf_counter() - self.start
+            print(f"[{self.finished}/{self.total} {seconds:6.1f} s] {what}", file=sys.stderr, flush=True)

@@ -1,0 +1,247 @@
+"""Carries a plan out: trains what the store lacks in parallel, runs methods alone and timed, then reads out."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import registry
+from bench.plan import Model, Plan, Row, Run
+from bench.progress import Progress
+from bench.store import Store
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.training import Build
+    from bench.unlearning import Done, Setting
+
+
+class Clock:
+    """Adds up the wall seconds of the phases of a run, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Everything inside counts for `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def missing(plan: Plan, store: Store) -> list[tuple[str, str, str]]:
+    """The jobs whose entries the store lacks, once each."""
+    unique = {(kind, key): what for kind, key, what in plan.jobs()}
+    return [(kind, key, what) for (kind, key), what in unique.items() if not store.has(kind, key)]
+
+
+def train_pool(plan: Plan, store: Store, jobs: int, progress: Progress) -> None:
+    """Train the models that the store lacks, in groups, on `jobs` processes.
+
+    joblib carries the groups out, so `joblib.parallel_config(backend=...)` around a run takes them elsewhere.
+    """
+    todo = list({model.key: model for model in plan.models() if not store.has("model", model.key)}.values())
+    if not todo:
+        return
+    import joblib
+
+    groups = _groups(plan, todo)
+    # Forking shares the imports that this process has already paid for; elsewhere joblib's own default serves.
+    backend = "multiprocessing" if sys.platform == "linux" else None
+    parallel = joblib.Parallel(n_jobs=min(jobs, len(groups)), prefer=None, return_as="generator_unordered", backend=backend)
+    place = (plan.config.dataset, plan.config.architecture, plan.config.recipe, plan.config.device)
+    results = parallel(joblib.delayed(_train_group)(place, store, group) for group in groups)
+    for label, count in results:
+        progress.done(label, count)
+
+
+def _groups(plan: Plan, todo: Sequence[Model]) -> list[list[Model]]:
+    """Models of equal training-set size together, so many that a stack is worth it and few enough to share out."""
+    from bench import training
+
+    build = _build(plan.config.architecture)
+    most = training.group_size(build, plan.dataset, plan.config.recipe, plan.config.device)
+    by_size: dict[int, list[Model]] = {}
+    for model in todo:
+        by_size.setdefault(len(model.index), []).append(model)
+    groups = []
+    for models in by_size.values():
+        parts = -(-len(models) // most)
+        groups += [list(part) for part in np.array_split(np.array(models, dtype=object), parts)]
+    return groups
+
+
+def _train_group(place: tuple[str, str, Any, str], store: Store, group: Sequence[Model]) -> tuple[str, int]:
+    """Train one group and put every model into the store; runs in a worker process."""
+    from bench import training
+
+    one_thread()
+    dataset_name, architecture, recipe, device = place
+    tasks = [training.Task(model.index, model.labels, model.seed) for model in group]
+    start = time.perf_counter()
+    trained = training.train(_build(architecture), _dataset(dataset_name), recipe, tasks, device)
+    seconds = (time.perf_counter() - start) / len(group)
+    for model, result in zip(group, trained, strict=True):
+        arrays = {f"weights/{name}": value.numpy() for name, value in result.weights.items()}
+        arrays |= {f"logits/{part}": rows for part, rows in result.outputs.arrays().items()}
+        store.put("model", model.key, arrays, {"role": model.role, "number": model.number, "seconds": seconds})
+    first, last = group[0], group[-1]
+    span = first.number if first is last else f"{first.number} to {last.number}"
+    return f"trained {first.role} {span} ({len(group)} models)", len(group)
+
+
+@functools.cache
+def _dataset(name: str) -> Any:
+    return registry.load("datasets", name)()
+
+
+@functools.cache
+def _build(name: str) -> Build:
+    build: Build = registry.load("architectures", name)
+    return build
+
+
+def one_thread() -> None:
+    """One thread a process: results then do not depend on the number of processes, nor suffer on a busy machine."""
+    import torch
+
+    from bench import training
+
+    torch.set_num_threads(1)
+    training.keep_memory()
+
+
+class MethodRunner:
+    """Runs the methods of a plan one after the other; nothing else runs meanwhile, so that times mean something."""
+
+    def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
+        from bench import training
+        from bench.unlearning import Setting
+
+        one_thread()
+        self.plan, self.store, self.progress = plan, store, progress
+        build = _build(plan.config.architecture)
+        device = plan.config.device
+        self.setting: Setting = Setting.of(
+            plan.dataset,
+            plan.labels,
+            plan.config.recipe,
+            plan.config.scenario,
+            device,
+            lambda seed: training.new_model(build, plan.dataset, seed, device),
+        )
+        self.warm: set[str] = set()
+
+    def row(self, row: Row) -> dict[str, str]:
+        """Run what the store lacks of one row; returns the reason of every failed run, by its key.
+
+        A method may raise anything; its row then says so, and the others go on.
+        """
+        failures: dict[str, str] = {}
+        for run in row.runs:
+            if self.store.has("unlearned", run.key):
+                continue
+            if run.previous and run.previous.key in failures:
+                failures[run.key] = "failed: the request before it failed"
+                continue
+            try:
+                self._run(row, run)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except _stop_errors():
+                raise
+            except Exception as error:
+                failures[run.key] = f"failed: {type(error).__name__}: {error}".split("\n")[0]
+            self.progress.done(f"{row.name} repeat {run.repeat} request {run.request.step}" + (" failed" if run.key in failures else ""))
+        return failures
+
+    def _run(self, row: Row, run: Run) -> None:
+        from bench import training, unlearning
+
+        model, state = self._start(row, run)
+        arguments = {"state": state, "seed": run.seed, "original_seed": run.original.seed}
+        peak = self._rehearse(row, run, model, arguments)
+        done = unlearning.unlearn(self.setting, row.name, row.method, model, run.request, **arguments)
+        outputs = training.evaluate(done.model, self.plan.dataset, self.setting.device)
+        arrays = {f"weights/{name}": value.numpy() for name, value in training.weights_of(done.model).items()}
+        arrays |= {f"logits/{part}": rows for part, rows in outputs.arrays().items()}
+        if not run.last:
+            arrays |= {f"state/{name}": value.cpu().numpy() for name, value in done.state.items()}
+        self.store.put("unlearned", run.key, arrays, self._meta(run, done, peak))
+
+    def _meta(self, run: Run, done: Done, peak: int | None) -> dict[str, Any]:
+        return {
+            "status": done.status,
+            "notes": done.notes,
+            "seconds_request": done.seconds,
+            "samples_read": done.taken,
+            "peak_bytes": peak,
+            "repeat": run.repeat,
+            "step": run.request.step,
+        }
+
+    def _rehearse(self, row: Row, run: Run, model: nn.Module, arguments: dict[str, Any]) -> int | None:
+        """Count the tensors of the first repeat's requests in a run that is not timed, which also warms up."""
+        from bench import unlearning
+
+        first = run.repeat == self.plan.config.seeds[0]
+        if not first and row.name in self.warm:
+            return None
+        self.warm.add(row.name)
+        with contextlib.suppress(Exception):  # the timed run will raise it again
+            peak = unlearning.peak_bytes(self.setting, row.name, row.method, model, run.request, **arguments)
+            return peak if first else None
+        return None
+
+    def _start(self, row: Row, run: Run) -> tuple[nn.Module, dict[str, Any]]:
+        """The model and the state that a run starts from."""
+        import torch
+
+        if run.previous:
+            arrays, _ = self.store.get("unlearned", run.previous.key)
+            return self._model(arrays), {k[6:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("state/")}
+        arrays, _ = self.store.get("model", run.original.key)
+        model = self._model(arrays)
+        if run.prepared is None:
+            return model, {}
+        if not self.store.has("prepared", run.prepared):
+            self._prepare(row, run, model)
+        state, _ = self.store.get("prepared", run.prepared)
+        return model, {name: torch.from_numpy(value).to(self.setting.device) for name, value in state.items()}
+
+    def _prepare(self, row: Row, run: Run, model: nn.Module) -> None:
+        from bench import unlearning
+
+        assert run.prepared is not None
+        if row.name not in self.warm:  # the first call pays for loading libraries; time the second
+            unlearning.prepare(self.setting, row.name, row.method, model, run.original.seed)
+        state, seconds, taken = unlearning.prepare(self.setting, row.name, row.method, model, run.original.seed)
+        arrays = {name: value.cpu().numpy() for name, value in state.items()}
+        self.store.put("prepared", run.prepared, arrays, {"seconds_prepare": seconds, "samples_read": taken})
+        self.progress.done(f"{row.name} prepared repeat {run.repeat}")
+
+    def _model(self, arrays: dict[str, np.ndarray]) -> nn.Module:
+        import torch
+
+        model = self.setting.build(0)
+        weights = {name[8:]: torch.from_numpy(value) for name, value in arrays.items() if name.startswith("weights/")}
+        model.load_state_dict(weights)
+        return model
+
+
+def _stop_errors() -> tuple[type[Exception], ...]:
+    """Errors that are not a method's: a full disk or a damaged store entry ends or restarts the run."""
+    from bench.interface import UsageError
+    from bench.store import Damaged
+
+    return (UsageError, Damaged)
