@@ -42,6 +42,11 @@ class Recipe(Strict):
     weight_decay: float = Field(default=5e-4, ge=0, le=1, description="L2 weight decay of the mean loss")
     augment: Literal["none", "crop_flip"] = "none"
 
+    def line(self) -> str:
+        """The recipe in a few words."""
+        rate = f"lr {self.lr:g} {self.schedule}" + (f" to {self.end_lr:g}" if self.schedule == "exponential" else "")
+        return f"{self.epochs} epochs, batch {self.batch_size}, {self.optimizer} {rate}, weight decay {self.weight_decay:g}"
+
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Recipe:
         if self.optimizer == "sgd" and self.nesterov and not self.momentum:

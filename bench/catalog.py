@@ -1,0 +1,81 @@
+"""What `list` prints: every plug-in, scenario, preset and recipe with one line, its needs and its citation."""
+
+from __future__ import annotations
+
+import inspect
+
+from bench import config, registry, scenarios
+from bench.interface import UsageError
+
+
+def text(kind: str | None = None) -> str:
+    """The catalog as text; `kind` picks one section. Raises UsageError for an unknown section."""
+    sections = {
+        "methods": _methods,
+        "scenarios": _scenarios,
+        "datasets": lambda: _files("datasets"),
+        "architectures": lambda: _files("architectures"),
+        "attacks": _attacks,
+        "presets": _presets,
+        "recipes": _recipes,
+    }
+    if kind is not None and kind not in sections:
+        raise registry.unknown("section", kind, sections)
+    parts = []
+    for name, rows in sections.items():
+        if kind in (None, name):
+            parts.append("\n".join([f"{name}:", *rows()]))
+    return "\n\n".join(parts)
+
+
+def _line(name: str, summary: str, extra: str = "") -> str:
+    return f"  {name:16} {summary}" + (f"\n{'':19}{extra}" if extra else "")
+
+
+def _methods() -> list[str]:
+    rows = []
+    for name in registry.names("methods"):
+        try:
+            cls = registry.load("methods", name)
+        except UsageError as error:  # a broken plug-in is listed as such; the others still are
+            rows.append(_line(name, f"does not load: {error}"))
+            continue
+        needs = " + ".join(cls.needs.words()) or "nothing"
+        skipped = [scenario for scenario in scenarios.KINDS if scenario not in cls.supports]
+        extra = f"needs {needs}" + (f"; cites {cls.cite}" if cls.cite else "")
+        rows.append(_line(name, registry.summary("methods", name), extra + (f"; not for {', '.join(skipped)}" if skipped else "")))
+    return rows
+
+
+def _scenarios() -> list[str]:
+    rows = []
+    for name, cls in scenarios.KINDS.items():
+        fields = ", ".join(f"{field}={info.default!r}" for field, info in cls.model_fields.items())
+        summary = (inspect.getdoc(cls) or "").split("\n")[0].rstrip(".")
+        rows.append(_line(name, summary, f"{fields}; cites {cls.cite}"))
+    return rows
+
+
+def _files(kind: str) -> list[str]:
+    return [_line(name, registry.summary(kind, name)) for name in registry.names(kind)]
+
+
+def _attacks() -> list[str]:
+    rows = []
+    for name in registry.names("attacks"):
+        cite = registry.load("attacks", name).cite
+        rows.append(_line(name, registry.summary("attacks", name), f"cites {cite}" if cite else ""))
+    return rows
+
+
+def _presets() -> list[str]:
+    known = config.presets()
+    return [_line(name, config.read_toml("preset", name, known).get("about", "")) for name in known]
+
+
+def _recipes() -> list[str]:
+    rows = []
+    for name in config.recipes():
+        recipe = config.load_recipe(name)
+        rows.append(_line(name, recipe.line()))
+    return rows
