@@ -1,0 +1,1 @@
+"""Unlearning methods: one file, one class, one method; the file name is its name, `_` marks a helper."""
