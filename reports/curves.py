@@ -1,0 +1,53 @@
+"""Histograms without lost mass and ROC curves over repeats: arrays in, arrays out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# The ranges of the paper's figures in nats, with the paper's number of bins.
+PAPER_BINS = {"class_removal": (-5.0, 2.0, 99)}
+SAMPLE_BINS = (-19.0, 1.0, 100)
+
+
+def bin_edges(scenario: str, count: int) -> Array:
+    """Edges shared by every panel: the paper's range, and its bins where `count` values per panel can fill them."""
+    low, high, bins = PAPER_BINS.get(scenario, SAMPLE_BINS)
+    if count < 5000:
+        bins = 50 if count >= 1000 else 25
+    return np.linspace(low, high, bins + 1)
+
+
+def binned(values: Array, edges: Array) -> NDArray[np.int64]:
+    """Counts `[bins + 2]`: below the first edge, each bin, above the last edge. They add up to all that is not NaN."""
+    known = values[~np.isnan(values)]
+    inside, _ = np.histogram(known, edges)
+    below, above = int((known < edges[0]).sum()), int((known > edges[-1]).sum())
+    return np.concatenate([[below], inside, [above]]).astype(np.int64)
+
+
+def roc(positives: Array, negatives: Array) -> tuple[Array, Array]:
+    """False and true positive rates at every distinct score, from (0, 0) to (1, 1); larger scores are positive.
+
+    Tied scores share one threshold, so a line between two points is what a coin flip on the tie would give.
+    """
+    scores = np.concatenate([positives, negatives])
+    order = np.argsort(-scores, kind="stable")
+    hits = np.concatenate([np.ones(len(positives)), np.zeros(len(negatives))])[order]
+    last = np.append(np.diff(scores[order]) != 0, True)
+    true, false = np.cumsum(hits)[last], np.cumsum(1 - hits)[last]
+    return np.append(0.0, false / len(negatives)), np.append(0.0, true / len(positives))
+
+
+def rates(positives: Array, negatives: Array, grid: Array) -> Array:
+    """True positive rates `[repeats, grid]` of each repeat's scores against the scores of all retrained models."""
+    pooled = negatives[np.isfinite(negatives)]
+    curves = [roc(own[np.isfinite(own)], pooled) for own in positives if np.isfinite(own).any()]
+    return np.array([np.interp(grid, false, true) for false, true in curves]).reshape(-1, len(grid))
+
+
+def lowest_rate(negatives: Array) -> float:
+    """The smallest false positive rate that ten negatives support: below it a curve is the luck of a few samples."""
+    return min(10 / max(int(np.isfinite(negatives).sum()), 1), 0.1)

@@ -1,0 +1,264 @@
+"""The figures of a run: entropy histograms, ROC curves and where a removed class went."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.records import Results, write_whole
+from reports import curves, style
+from reports.curves import Array
+from reports.numbers import REFERENCE, Numbers, fixed, with_interval
+
+SHARE = "predicted_share:"
+MOST_CLASSES = 12  # rows a reader can still follow; smaller classes are added up
+BAND = 0.07  # width of the under- and overflow bars as a share of the range
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure that was written: the name of its files, its PNG bytes, and the words that go with it."""
+
+    name: str
+    png: bytes
+    caption: str
+    alternative: str
+
+
+def write(results: Results, folder: Path) -> list[Drawn]:
+    """Write the figures that a run has numbers for as PNG and PDF, and remove those it has none for."""
+    drawn = []
+    with mpl.rc_context(style.STYLE):
+        for name, draw in (("entropy_histograms", entropy_histograms), ("roc", roc), ("class_shift", class_shift)):
+            figure = draw(results)
+            if figure is None:
+                for kind in ("png", "pdf"):
+                    (folder / f"{name}.{kind}").unlink(missing_ok=True)
+                continue
+            png = style.encode(figure, "png")
+            write_whole(folder / f"{name}.png", png)
+            write_whole(folder / f"{name}.pdf", style.encode(figure, "pdf"))
+            drawn.append(Drawn(name, png, CAPTIONS[name], _alternative(name, results)))
+    return drawn
+
+
+def entropy_histograms(results: Results) -> Figure | None:
+    """Log-entropy densities on the forget set, one panel per method before the retrained pool; rows are steps."""
+    run, samples = results.run, results.samples
+    steps = run["steps"]
+    methods = [m for m in _methods(results) if f"log_entropy/{m}/0" in samples]
+    if not methods or f"log_entropy/{REFERENCE}/0" not in samples:
+        return None
+    shape = (steps, len(methods)) if steps > 1 else style.grid_shape(len(methods))
+    figure, grid = style.panels(*shape, height=1.0 if steps > 1 else 1.4, left=0.72 if steps > 1 else 0.55)
+    places = [(m, s) for s in range(steps) for m in methods]
+    axes = [ax for row in grid for ax in row]
+    edges = curves.bin_edges(run["scenario"], min(samples[f"log_entropy/{m}/0"].size for m in methods))
+    counts = _all_counts(results, methods, edges)
+    for ax, (method, step) in zip(axes, places, strict=False):
+        if (method, step) in counts:
+            _entropy_panel(ax, results, edges, counts, method, step)
+    style.blank(axes[len(places) :])
+    _entropy_axes(grid, edges, list(counts.values()), steps, len(places))
+    floor = Numbers(results.records).value(REFERENCE, "log_entropy_w1", "forget", 0)
+    pool = f"retrained pool, {run['reference_models']} models" + ("" if math.isnan(floor) else f", W1 floor {fixed(floor)}")
+    style.pool_legend(figure, pool, "the method named above the panel")
+    return figure
+
+
+def _methods(results: Results) -> list[str]:
+    return [entry["name"] for entry in results.run["methods"]]
+
+
+def _all_counts(results: Results, methods: Sequence[str], edges: Array) -> dict[tuple[str, int], Array]:
+    """Shares `[bins + 2]` of the samples of each method and step, the pool included."""
+    shares = {}
+    for step in range(results.run["steps"]):
+        for method in (REFERENCE, *methods):
+            values = results.samples.get(f"log_entropy/{method}/{step}")
+            if values is not None:
+                counts = curves.binned(values.ravel(), edges)
+                shares[method, step] = counts / max(counts.sum(), 1)
+    return shares
+
+
+def _entropy_panel(
+    ax: Axes, results: Results, edges: Array, shares: dict[tuple[str, int], Array], method: str, step: int
+) -> None:
+    color, _ = style.look(results.run, method)
+    for name in (REFERENCE, method):
+        own = shares[name, step]
+        pieces = _pieces(own, edges)
+        for heights, borders in pieces if own[[0, -1]].any() else pieces[1:2]:
+            if name == REFERENCE:
+                ax.stairs(heights, borders, fill=True, color=style.POOL)
+            else:
+                ax.stairs(heights, borders, color=color, linewidth=1.1)  # dashes would hide in the steps
+    record = Numbers(results.records).summary(method, "log_entropy_w1", "forget", step)
+    ax.set_title(method + ("" if record is None else f"  ·  W1 {fixed(record.value)}"), color=color)
+
+
+def _pieces(shares: Array, edges: Array) -> list[tuple[Array, Array]]:
+    """Heights and borders of the underflow bar, the histogram and the overflow bar; areas are shares everywhere."""
+    bar = BAND * (edges[-1] - edges[0])
+    below = np.array([edges[0] - 1.4 * bar, edges[0] - 0.4 * bar])
+    above = np.array([edges[-1] + 0.4 * bar, edges[-1] + 1.4 * bar])
+    return [
+        (shares[:1] / bar, below),
+        (shares[1:-1] / np.diff(edges), edges),
+        (shares[-1:] / bar, above),
+    ]
+
+
+def _entropy_axes(grid: list[list[Axes]], edges: Array, shares: list[Array], steps: int, used: int) -> None:
+    """Shared limits that leave out empty ends, ticks that name the under- and overflow bars, labels once."""
+    occupied = np.flatnonzero(np.sum(shares, axis=0)[1:-1])
+    bar = BAND * (edges[-1] - edges[0])
+    under, over = any(s[0] for s in shares), any(s[-1] for s in shares)
+    first = edges[0] if under or not occupied.size else edges[occupied[0]]
+    last = edges[-1] if over or not occupied.size else edges[occupied[-1] + 1]
+    inner = [t for t in ticker.MaxNLocator(5 if len(grid[0]) < 4 else 3, integer=True).tick_values(first, last)
+             if first + 2 * bar * under <= t <= last]  # fmt: skip
+    ticks = [(edges[0] - 0.9 * bar, f"<{edges[0]:g}")] * under + [(t, f"{t:g}") for t in inner]
+    ticks += [(edges[-1] + 0.9 * bar, f">{edges[-1]:g}")] * over
+    base = grid[0][0]
+    base.set_xlim(first - (1.6 * bar if under else 0.2), last + (1.6 * bar if over else 0.2))
+    base.set_ylim(bottom=0)
+    base.set_xticks([place for place, _ in ticks], [label for _, label in ticks])
+    base.yaxis.set_major_locator(ticker.MaxNLocator(3))
+    for number, row in enumerate(grid):
+        row[0].set_ylabel(f"step {number + 1}\ndensity" if steps > 1 else "density")
+    _label_columns(grid, used, "log-entropy, nats")
+
+
+def _label_columns(grid: list[list[Axes]], used: int, label: str) -> None:
+    """Name the horizontal axis under the lowest panel of each column."""
+    columns = len(grid[0])
+    for column in range(columns):
+        lowest = grid[(used - 1 - column) // columns][column]
+        lowest.set_xlabel(label)
+        lowest.tick_params(labelbottom=True)
+
+
+def roc(results: Results) -> Figure | None:
+    """ROC curves of the attack, mean over seeds with the range of seeds; linear, and log-log where samples support it."""
+    methods = [m for m in _methods(results) if f"score/{m}" in results.samples]
+    negatives = results.samples.get("score/negatives")
+    if not methods or negatives is None or not np.isfinite(negatives).any():
+        return None
+    figure = Figure(figsize=(style.WIDTH, 2.75))
+    style.FigureCanvasAgg(figure)
+    linear, tails = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.07, right=0.775, bottom=0.165, top=0.94, wspace=0.26)
+    lowest = curves.lowest_rate(negatives)
+    _roc_panel(linear, results, methods, np.linspace(0, 1, 201))
+    _roc_panel(tails, results, methods, np.geomspace(lowest, 1, 101))
+    _roc_axes(linear, tails, lowest)
+    handles, labels = linear.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.8, 0.95), title="AUC [95 % interval]",
+                  alignment="left", borderaxespad=0, handlelength=2.4, labelspacing=0.7)  # fmt: skip
+    return figure
+
+
+def _roc_panel(ax: Axes, results: Results, methods: Sequence[str], grid: Array) -> None:
+    numbers, last = Numbers(results.records), results.run["steps"] - 1
+    ax.plot(100 * grid, 100 * grid, color="#999999", linewidth=0.7)
+    for method in methods:
+        found = curves.rates(results.samples[f"score/{method}"], results.samples["score/negatives"], grid)
+        if not len(found):
+            continue
+        color, dashes = style.look(results.run, method)
+        area = with_interval(numbers.summary(method, "attack_auc", "forget", last))
+        ax.plot(100 * grid, 100 * found.mean(0), color=color, linestyle=dashes, linewidth=1.2, label=f"{method}\n{area}")
+        if len(found) > 1:
+            ax.fill_between(100 * grid, 100 * found.min(0), 100 * found.max(0), color=color, alpha=0.12, linewidth=0)
+
+
+def _roc_axes(linear: Axes, tails: Axes, lowest: float) -> None:
+    for ax in (linear, tails):
+        ax.set_xlabel("false positive rate, %")
+    linear.set_ylabel("true positive rate, %")
+    linear.set(xlim=(0, 100), ylim=(0, 100))
+    marks = (1, 2, 5) if lowest > 0.01 else (1,)
+    decades = range(math.floor(math.log10(lowest)), 1)
+    shares = [100 * mark * 10.0**power for power in decades for mark in marks if lowest <= mark * 10.0**power <= 1]
+    names = [f"{share:g}" for share in shares]  # plain numbers: powers of ten would need a second font
+    tails.set(xscale="log", yscale="log", xlim=(100 * lowest, 100), ylim=(100 * lowest, 100))
+    for axis in (tails.xaxis, tails.yaxis):
+        axis.set_minor_locator(ticker.NullLocator())
+        axis.set_major_locator(ticker.FixedLocator(shares))
+        axis.set_major_formatter(ticker.FixedFormatter(names))
+
+
+def class_shift(results: Results) -> Figure | None:
+    """Where the removed classes' samples are predicted to belong, one panel per method beside the retrained pool."""
+    numbers = Numbers(results.records)
+    classes = _shown_classes(results, numbers)
+    methods = [m for m in _methods(results) if classes and numbers.value(m, SHARE + classes[0], "forget") >= 0]
+    if not methods:
+        return None
+    shape = style.grid_shape(len(methods))
+    longest = max(len(name) for name in classes)
+    figure, grid = style.panels(*shape, height=0.25 + 0.17 * len(classes), left=0.3 + 0.06 * min(longest, 24))
+    axes = [ax for row in grid for ax in row]
+    for ax, method in zip(axes, methods, strict=False):
+        _shift_panel(ax, results, numbers, method, classes)
+    style.blank(axes[len(methods) :])
+    axes[0].set_yticks(range(len(classes)), [name if len(name) <= 24 else name[:21] + "..." for name in classes])
+    axes[0].set_ylim(len(classes) - 0.4, -0.6)
+    axes[0].set_xlim(left=0)
+    _label_columns(grid, len(methods), "% of forget samples")
+    style.pool_legend(figure, f"retrained pool, {results.run['reference_models']} models", "the method named above the panel")
+    return figure
+
+
+def _shown_classes(results: Results, numbers: Numbers) -> list[str]:
+    """The classes with the largest shares in the pool, largest first."""
+    shares = {r.metric.removeprefix(SHARE): r.value for r in results.records
+              if r.method == REFERENCE and r.seed == "all" and r.metric.startswith(SHARE)}  # fmt: skip
+    shares = {name: value for name, value in shares.items() if name.removesuffix("_sd") not in shares or name[-3:] != "_sd"}
+    return sorted(shares, key=lambda name: (-shares[name], name))[:MOST_CLASSES]
+
+
+def _shift_panel(ax: Axes, results: Results, numbers: Numbers, method: str, classes: Sequence[str]) -> None:
+    color, _ = style.look(results.run, method)
+    rows = np.arange(len(classes))
+    for name, shift, fill in ((REFERENCE, -0.2, style.POOL), (method, 0.2, color)):
+        shares = [numbers.value(name, SHARE + c, "forget") for c in classes]
+        spread = np.nan_to_num([numbers.deviation(name, SHARE + c, "forget") for c in classes])
+        ax.barh(rows + shift, shares, 0.38, color=fill, xerr=spread, error_kw={"elinewidth": 0.7, "ecolor": "#444444"})
+    moved = numbers.value(method, "class_shift_tv", None)
+    ax.set_title(method + ("" if math.isnan(moved) else f"  ·  TV {fixed(moved)}"), color=color)
+    ax.tick_params(axis="y", length=0)
+
+
+CAPTIONS = {
+    "entropy_histograms": "Log-entropy of the predictions on the forget set, all models of a method together. A method that "
+    "forgot as retraining does covers the grey of the retrained pool; W1 is the distance between the two in nats. "
+    "Values outside the range of the axis are in the bars at its ends, so no sample is left out.",
+    "roc": "Membership attack on the forget set: the method's models against retrained ones. On the diagonal the attack "
+    "learns nothing. Lines are means over seeds, bands reach from the lowest to the highest seed; the right panel shows "
+    "low false positive rates down to the last that ten retrained samples support.",
+    "class_shift": "What the samples of the removed classes are taken for once those classes are masked, in percent. "
+    "Whiskers are standard deviations over models; TV is the total variation distance to the retrained pool.",
+}
+
+
+def _alternative(name: str, results: Results) -> str:
+    """The content of a figure in words, for readers who do not see it."""
+    numbers, last = Numbers(results.records), results.run["steps"] - 1
+    metric, what = {
+        "entropy_histograms": ("log_entropy_w1", "Histograms of log-entropy against the retrained pool; distance W1"),
+        "roc": ("attack_auc", "ROC curves of the membership attack; area under the curve"),
+        "class_shift": ("class_shift_tv", "Bars of predicted classes against the retrained pool; total variation"),
+    }[name]
+    found = [(m, numbers.value(m, metric, None, last)) for m in _methods(results)]
+    return f"{what}: " + ", ".join(f"{method} {fixed(value)}" for method, value in found if not math.isnan(value)) + "."

@@ -1,0 +1,128 @@
+"""What a run found, in sentences that follow from its numbers and claim no more than its intervals allow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from bench.interface import Record
+from bench.records import Results
+from reports import words
+from reports.numbers import REFERENCE, Numbers, alike, fixed, with_interval
+from reports.tables import ACCURACY, ANCHORS, FORGOTTEN, KEPT, Quantity, ratio
+
+
+def sentences(results: Results) -> list[str]:
+    """The findings after the last step, most important first."""
+    numbers = Numbers(results.records)
+    methods = [entry["name"] for entry in results.run["methods"] if entry["name"] not in ANCHORS]
+    known = [method for method in methods if numbers.knows(method)]
+    return [
+        *_forgotten(results, numbers, known),
+        *_accuracy(results, numbers, known),
+        *_attack(results, numbers, known),
+        *_controls(results, numbers),
+        *_without_numbers(results, numbers),
+    ]
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _gap(results: Results, numbers: Numbers, method: str, quantity: Quantity) -> tuple[Record | None, bool]:
+    """The gap of a method after the last step, None without an interval; and whether it cannot be told from none."""
+    step = results.run["steps"] - 1
+    gap = numbers.summary(method, f"{quantity.metric}_gap", quantity.part, step)
+    if gap is None or math.isnan(gap.low) or math.isnan(gap.high):
+        return None, False
+    return gap, alike(gap, numbers.deviation(REFERENCE, quantity.metric, quantity.part, step))
+
+
+def _sorted_gaps(
+    results: Results, numbers: Numbers, methods: Sequence[str], quantity: Quantity
+) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Methods like retraining, below it, above it (these two with their gaps), and those without an interval."""
+    same, below, above, silent = [], [], [], []
+    for method in methods:
+        gap, close = _gap(results, numbers, method, quantity)
+        if gap is None:
+            silent.append(method)
+        elif close:
+            same.append(method)
+        else:
+            (below if gap.value < 0 else above).append(f"{method} ({with_interval(gap, signed=True)} points)")
+    return same, below, above, silent
+
+
+def _forgotten(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
+    quantity = FORGOTTEN[results.run["scenario"]][0]
+    same, below, above, silent = _sorted_gaps(results, numbers, methods, quantity)
+    found = []
+    if same:
+        seeds = len(results.run["seeds"])
+        basis = f"95 % intervals over {seeds} seeds against {results.run['reference_models']} retrained models"
+        found += [f"By forget error, {listed(same)} cannot be told from retraining ({basis}).", *_fastest(results, numbers, same)]
+    elif methods and not silent:
+        found.append("By forget error, every method can be told from retraining.")
+    if below:
+        found.append(f"Forget error stays below that of retraining, as if part were remembered, for {listed(below)}.")
+    if above:
+        found.append(f"Forget error goes beyond that of retraining for {listed(above)}.")
+    if silent:
+        found.append(f"Forget error has no interval for {listed(silent)}, so nothing is concluded about forgetting there.")
+    return found
+
+
+def _fastest(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
+    step = results.run["steps"] - 1
+    times = {method: numbers.value(method, "seconds_request", None, step) for method in methods}
+    timed = [method for method in methods if math.isfinite(times[method])]
+    if not timed or not math.isfinite(numbers.value("retrain", "seconds_request", None, step)):
+        return []
+    first = min(timed, key=times.__getitem__)
+    share = ratio(numbers, first, step)
+    return [f"{'The fastest of them' if len(methods) > 1 else 'It'}{f', {first},' if len(methods) > 1 else ''} "
+            f"takes {share} of the time of retraining for a request."]  # fmt: skip
+
+
+def _accuracy(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
+    quantity = ACCURACY.get(results.run["scenario"], KEPT)[1]
+    same, below, above, _ = _sorted_gaps(results, numbers, methods, quantity)
+    found = []
+    if same and not below and not above:
+        found.append("No method's test error can be told from that of retraining.")
+    if above:
+        found.append(f"Test error is higher than after retraining for {listed(above)}.")
+    if below:
+        found.append(f"Test error is lower than after retraining for {listed(below)}.")
+    return found
+
+
+def _attack(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
+    areas = {method: numbers.summary(method, "attack_auc", "forget", results.run["steps"] - 1) for method in methods}
+    judged = {method: area for method, area in areas.items() if area is not None and not math.isnan(area.low + area.high)}
+    told = [f"{m} (AUC {with_interval(a)})" for m, a in judged.items() if not a.low <= 0.5 <= a.high]
+    if told:
+        return [f"The membership attack tells from retraining: {listed(told)}."]
+    return ["The membership attack tells no method from retraining: every AUC interval holds 0.5."] if judged else []
+
+
+def _controls(results: Results, numbers: Numbers) -> list[str]:
+    """Warnings where the two rows with a known answer do not give it."""
+    quantity = FORGOTTEN[results.run["scenario"]][0]
+    retrain, retrain_close = _gap(results, numbers, "retrain", quantity)
+    original, original_close = _gap(results, numbers, "original", quantity)
+    found = []
+    if retrain and not retrain_close:
+        size = fixed(retrain.value, signed=True)
+        found.append(f"Caution: the control row retrain is itself {size} points off the pool; read gaps of that size as noise.")
+    if original and original_close:
+        found.append("Caution: even original cannot be told from retraining by forget error, so there is little to forget here.")
+    return found
+
+
+def _without_numbers(results: Results, numbers: Numbers) -> list[str]:
+    lost = [entry for entry in results.run["methods"] if entry["status"] != "ok"]
+    return [f"{entry['name']} {words.status(results.run, entry).rstrip('.')}." for entry in lost]

@@ -1,0 +1,105 @@
+"""The tables as one LaTeX document that compiles as it is and whose tables can be lifted into a paper."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from bench.records import Results
+from reports import words
+from reports.tables import Row, Table
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "[": "{[}", "]": "{]}", "*": r"\textsuperscript{*}", "−": r"\ensuremath{-}", "±": r"\ensuremath{\pm}",
+    "→": r"\ensuremath{\rightarrow}", "↓": r"\ensuremath{\downarrow}", "÷": r"\ensuremath{\div}",
+    "·": r"\ensuremath{\cdot}", "†": r"\textsuperscript{\dag}", '"': "''", "–": "--",
+}  # fmt: skip
+
+PREAMBLE = r"""% Keys of the citations: references.bib of the benchmark. To use a table elsewhere, take the lines between the marks
+% and load booktabs there; with a bibliography, leave out the line that redefines \cite.
+\documentclass{article}
+\usepackage[T1]{fontenc}
+\usepackage[a4paper,margin=15mm]{geometry}
+\usepackage{booktabs}
+\renewcommand{\cite}[1]{{[\texttt{\detokenize{#1}}]}}
+\begin{document}
+"""
+
+
+def escape(text: str) -> str:
+    """Any text as LaTeX that prints it; characters that standard fonts lack lose their accents or become `?`."""
+    return "".join(SPECIAL.get(character) or _printable(character) for character in " ".join(text.split()))
+
+
+def _printable(character: str) -> str:
+    if character.isascii() or "À" <= character <= "ÿ" and character not in "×÷":
+        return character if character.isprintable() else "?"
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return "".join(SPECIAL.get(letter, letter) for letter in plain) or "?"
+
+
+def document(results: Results, tables: Sequence[Table]) -> str:
+    """A complete document with one booktabs table per table and the key below; compiles without a bibliography."""
+    citations = {entry["name"]: _citation(entry) for entry in results.run["methods"]}
+    blocks = [table_environment(table, results.run, citations) for table in tables]
+    notes = "\n".join(rf"\item {escape(note)}" for note in words.key(results, tables))
+    key = f"\\begin{{itemize}}\\small\n{notes}\n\\end{{itemize}}"
+    return PREAMBLE + "\n\n".join([*blocks, key]) + "\n\\end{document}\n"
+
+
+def _citation(entry: dict[str, Any]) -> str:
+    keys = re.sub(r"[^A-Za-z0-9:_+./,-]", "", str(entry.get("cite", "")))
+    return rf"~\cite{{{keys}}}" if keys else ""
+
+
+def table_environment(table: Table, run: dict[str, Any], citations: dict[str, str]) -> str:
+    """One `table*` between marks, `% begin table` and `% end table`, that needs only booktabs."""
+    heads = [head for head in table.heads if head[0] != "status"]  # said in the row or the caption, which is narrower
+    size = r"\scriptsize" if len(heads) > 6 else r"\footnotesize"
+    lines = [
+        f"% begin table {table.name}",
+        r"\begin{table*}[htbp]",
+        rf"\centering{size}\setlength{{\tabcolsep}}{{2.4pt}}",
+        rf"\caption{{{_caption(table, run)}}}",
+        rf"\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(heads) - 1)}@{{}}}}",
+        r"\toprule",
+        *_heads(heads),
+        r"\midrule",
+        *(_row(row, citations, len(heads)) for row in table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table*}",
+        f"% end table {table.name}",
+    ]
+    return "\n".join(lines)
+
+
+def _caption(table: Table, run: dict[str, Any]) -> str:
+    """What the table shows and where it comes from, so that a lifted table can be traced and read alone."""
+    versions = ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items())
+    remarks = dict.fromkeys(f"{row.method}: {row.remark}." for row in table.rows if row.kind != "failed" and row.remark != "ok")
+    facts = [f"{table.caption}.", f"{table.units}.", f"{words.setting(run)}.", f"Made with {versions or 'unrecorded versions'}."]
+    return escape(" ".join([*facts, *remarks]))
+
+
+def _heads(heads: Sequence[tuple[str, str]]) -> list[str]:
+    """Two lines of heads: what, and which way is good."""
+    lines = []
+    for texts in zip(*heads, strict=True):
+        cells = (rf"\multicolumn{{1}}{{{'r' if place else 'l'}}}{{{escape(text)}}}" for place, text in enumerate(texts))
+        lines.append(" & ".join(cells) + r" \\")
+    return lines
+
+
+def _row(row: Row, citations: dict[str, str], columns: int) -> str:
+    """One line; a method that failed has its reason across the columns where its numbers would be."""
+    cells = [escape(cell) for cell in row.cells[:columns]]
+    cells[0] += citations.get(row.method, "")
+    if row.kind == "failed" and row.cells[1] == row.remark.split(":")[0]:
+        cells = [cells[0], rf"\multicolumn{{{columns - 1}}}{{l}}{{{escape(row.remark)}}}"]
+    return " & ".join(cells) + r" \\"

@@ -1,0 +1,131 @@
+"""The records of one run, indexed for look-up, and the way single numbers are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from bench.interface import Record
+
+REFERENCE = "reference"  # the pool of retrained models, as the records call it
+MISSING = "n/a"
+TOLERANCE = 1e-9  # a gap this small is rounding of a mean, not a difference
+
+
+class Numbers:
+    """Look-up by method, metric, part and step. `part=None` takes the only part that a metric has."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._found: dict[tuple[str, str, str | None, int], dict[str, Record]] = {}
+        for record in records:
+            for part in (record.part, None):
+                place = (record.method, record.metric, part, record.step)
+                self._found.setdefault(place, {}).setdefault(record.seed, record)
+
+    def summary(self, method: str, metric: str, part: str | None, step: int = 0) -> Record | None:
+        """The record over all repeats, or None."""
+        return self._found.get((method, metric, part, step), {}).get("all")
+
+    def repeats(self, method: str, metric: str, part: str | None, step: int = 0) -> list[Record]:
+        """The records of the single repeats, in the order of the file."""
+        found = self._found.get((method, metric, part, step), {})
+        return [record for seed, record in found.items() if seed != "all"]
+
+    def value(self, method: str, metric: str, part: str | None, step: int = 0) -> float:
+        """Value of the summary, NaN where there is none."""
+        record = self.summary(method, metric, part, step)
+        return record.value if record else math.nan
+
+    def deviation(self, method: str, metric: str, part: str | None, step: int = 0) -> float:
+        """Standard deviation over repeats, over models for the reference; NaN for fewer than two."""
+        if method == REFERENCE:
+            return self.value(method, f"{metric}_sd", part, step)
+        values = [r.value for r in self.repeats(method, metric, part, step) if math.isfinite(r.value)]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+    def has(self, metric: str) -> bool:
+        """Whether any method has a finite number of this metric."""
+        return any(
+            math.isfinite(record.value)
+            for (_, name, part, _), found in self._found.items()
+            if name == metric and part is None
+            for record in found.values()
+        )
+
+    def knows(self, method: str) -> bool:
+        """Whether there is any finite number on this method."""
+        return any(
+            math.isfinite(record.value)
+            for (name, _, part, _), found in self._found.items()
+            if name == method and part is None
+            for record in found.values()
+        )
+
+
+def fixed(value: float, digits: int = 2, *, signed: bool = False) -> str:
+    """A number with a fixed number of decimals, a real minus sign, no negative zero; `n/a` for NaN."""
+    if math.isnan(value):
+        return MISSING
+    rounded = round(value, digits) + 0.0
+    return f"{rounded:{'+' if signed else ''},.{digits}f}".replace("-", "−")
+
+
+def mean_sd(value: float, deviation: float, digits: int = 2) -> str:
+    """`9.28 ± 1.25`; the deviation is `n/a` where there is only one repeat."""
+    if math.isnan(value):
+        return MISSING
+    return f"{fixed(value, digits)} ± {fixed(deviation, digits)}"
+
+
+def with_interval(record: Record | None, digits: int = 2, *, signed: bool = False) -> str:
+    """`0.35 [0.30, 0.41]`: the value and its 95 % interval; `[n/a]` where one repeat gives no interval."""
+    if record is None or math.isnan(record.value):
+        return MISSING
+    ends = [fixed(end, digits, signed=signed) for end in (record.low, record.high)]
+    inside = MISSING if MISSING in ends else ", ".join(ends)
+    return f"{fixed(record.value, digits, signed=signed)} [{inside}]"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A positive quantity with at least `digits` significant digits and no exponent, such as seconds or a ratio."""
+    if not math.isfinite(value):
+        return MISSING
+    return fixed(value, _decimals(value, digits))
+
+
+def seconds(value: float, deviation: float) -> str:
+    """`12.3 ± 0.4` seconds, with as many decimals as three significant digits of the mean need."""
+    if math.isnan(value):
+        return MISSING
+    return mean_sd(value, deviation, _decimals(value, 3))
+
+
+def _decimals(value: float, digits: int) -> int:
+    size = math.floor(math.log10(abs(value))) if value else 0
+    return min(max(digits - 1 - size, 0), 4)
+
+
+def count(value: float) -> str:
+    """A whole number with thousands separators."""
+    return MISSING if math.isnan(value) else f"{round(value):,}"
+
+
+def memory(value: float) -> str:
+    """Bytes in the largest binary unit that leaves a number above 1."""
+    if math.isnan(value):
+        return MISSING
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{significant(value)} {unit}"
+        value /= 1024
+    return f"{significant(value)} GiB"
+
+
+def alike(gap: Record, deviation: float) -> bool:
+    """Whether a gap cannot be told from none: its interval holds 0, or lies within one deviation of the pool."""
+    if math.isnan(gap.low) or math.isnan(gap.high):
+        return False
+    farthest = max(abs(gap.low), abs(gap.high))
+    return gap.low <= TOLERANCE and gap.high >= -TOLERANCE or farthest <= deviation

@@ -1,0 +1,107 @@
+"""The run as one self-contained HTML page: the finding first, then tables, figures, methods and how it was made."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from bench.records import Results
+from reports import findings, words
+from reports.figures import Drawn
+from reports.numbers import MISSING, Numbers, count, significant
+from reports.tables import READ, Table, ratio
+
+TEMPLATE = Path(__file__).with_name("page.html.j2")
+PARTS = {"forget": "forget", "retain": "retain", "validation": "validation", "train": "training set (statistics)"}
+
+
+def render(results: Results, tables: Sequence[Table], figures: Sequence[Drawn]) -> str:
+    """The page as HTML text; it asks for nothing from outside, and every text from the run is escaped."""
+    # The template is compiled here, not by a loader, because a page is rendered once per process.
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    run, numbers = results.run, Numbers(results.records)
+    return template.render(
+        run=run,
+        setting=words.setting(run),
+        findings=findings.sentences(results),
+        tables=tables,
+        key=words.key(results, tables),
+        figures=[(figure, base64.b64encode(figure.png).decode()) for figure in figures],
+        cards=[_card(run, numbers, entry) for entry in run["methods"]],
+        provenance=_provenance(run),
+        config=json.dumps(run.get("config", {}), indent=2, sort_keys=True, ensure_ascii=False),
+    )
+
+
+def _card(run: Mapping[str, Any], numbers: Numbers, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What is shown of one method: what it is, what it may and did read, its time, settings and remarks."""
+    name, remark = entry["name"], words.status(run, entry)
+    return {
+        "name": name,
+        "summary": entry.get("summary", ""),
+        "status": remark,
+        "cite": entry.get("cite", ""),
+        "facts": [
+            ("may read", ", ".join(entry.get("needs", ())) or "nothing"),
+            ("read", _read(numbers, name)),
+            ("time", _time(run, numbers, name)),
+        ],
+        "settings": [(key, _text(value), key in entry.get("tuned", {})) for key, value in entry.get("settings", {}).items()],
+        "notes": _remarks(entry),
+    }
+
+
+def _read(numbers: Numbers, method: str) -> str:
+    read = {part: numbers.value(method, "samples_read", part) for part in READ}
+    named = [f"{count(value)} {PARTS[part]}" for part, value in read.items() if value > 0]
+    if named:
+        return ", ".join(named) + " examples"
+    return "no examples" if any(value == 0 for value in read.values()) else MISSING
+
+
+def _time(run: Mapping[str, Any], numbers: Numbers, method: str) -> str:
+    """Seconds of the first request and of preparing for it, and the share of retraining."""
+    request, prepare = (numbers.value(method, f"seconds_{kind}", None) for kind in ("request", "prepare"))
+    if not request >= 0:
+        return MISSING
+    share = ratio(numbers, method, 0)
+    before = f", {significant(prepare)} s to prepare" if prepare > 0 else ""
+    first = "first request " if run["steps"] > 1 else "request "
+    return f"{first}{significant(request)} s{before}" + ("" if share == MISSING else f"; {share} of retraining")
+
+
+def _remarks(entry: Mapping[str, Any]) -> list[str]:
+    """The notes of the runs that are not ok or that left numbers, one line each."""
+    lines = []
+    for note in entry.get("notes", ()):
+        said = [note["status"]] if note["status"] != "ok" else []
+        said += [f"{key} {_text(value)}" for key, value in note.get("numbers", {}).items()]
+        if said:
+            lines.append(f"seed {note['seed']}, step {int(note['step']) + 1}: " + ", ".join(said))
+    return lines
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _provenance(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Groups of facts on how the run was made, each a heading and its pairs."""
+    pools = {"retrained reference models": run["reference_models"], **{
+        f"attack models, {part}": number for part, number in run.get("shadow", {}).items()}}  # fmt: skip
+    groups = {
+        "Run": {"configuration hash": run["config_hash"], "code version": run.get("git", ""), "seeds": run["seeds"], **pools},
+        "Recipe": run.get("recipe", {}),
+        "Versions": run.get("versions", {}),
+        "Hardware": run.get("hardware", {}),
+        "Seconds by phase": run.get("seconds", {}),
+    }
+    return [(head, [(key, _text(value)) for key, value in pairs.items()]) for head, pairs in groups.items() if pairs]

@@ -1,0 +1,117 @@
+"""What a report says in words about a run as a whole: its setting, the state of each method, the key to the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.records import Results
+from reports.numbers import REFERENCE
+
+if TYPE_CHECKING:
+    from reports.tables import Table
+
+
+def row_name(run: Mapping[str, Any], method: str) -> str:
+    """The name a method has in a table; a dagger marks tuned hyper-parameters."""
+    if method == REFERENCE:
+        return f"retrained pool (n={run['reference_models']})"
+    tuned = any(entry["name"] == method and entry.get("tuned") for entry in run["methods"])
+    return f"{method} †" if tuned else method
+
+
+def status(run: Mapping[str, Any], entry: Mapping[str, Any], step: int | None = None) -> str:
+    """`ok`, the reason for which a method has no numbers, or what was odd in how many of its runs (of one step)."""
+    if entry["status"] != "ok":
+        return " ".join(str(entry["status"]).split())
+    notes = [note for note in entry.get("notes", ()) if step is None or int(note["step"]) == step]
+    odd = [note["status"] for note in notes if note["status"] != "ok"]
+    runs = len(run["seeds"]) * (run["steps"] if step is None else 1)
+    return "; ".join(f"{word} in {odd.count(word)} of {runs} runs" for word in dict.fromkeys(odd)) or "ok"
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """`lr=0.05, epochs=100`."""
+    return ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())
+
+
+def recipe(run: Mapping[str, Any]) -> str:
+    """The recipe in a few words: its name and the values that say most about it."""
+    values = run.get("recipe", {})
+    main = {name: values[name] for name in ("epochs", "batch_size", "lr") if name in values}
+    return f"{values.get('name', 'unnamed')} ({settings(main)})" if main else str(values.get("name", "unnamed"))
+
+
+def removed(run: Mapping[str, Any]) -> str:
+    """Names of the removed classes, empty where none was removed."""
+    names = run.get("class_names", [])
+    return ", ".join(str(names[index]) if index < len(names) else str(index) for index in run.get("removed_classes", []))
+
+
+def setting(run: Mapping[str, Any]) -> str:
+    """One line on what was run: data, network, scenario, recipe, repeats, references."""
+    seeds = ", ".join(map(str, run["seeds"]))
+    facts = [
+        f"dataset {run['dataset']}",
+        f"architecture {run['architecture']}",
+        f"scenario {run['scenario']}",
+        f"removed classes: {removed(run)}" if removed(run) else "",
+        f"recipe {recipe(run)}",
+        f"seed {seeds}" if len(run["seeds"]) == 1 else f"{len(run['seeds'])} seeds ({seeds})",
+        f"{run['reference_models']} retrained reference models",
+        f"configuration {run['config_hash']}",
+    ]
+    return " · ".join(fact for fact in facts if fact)
+
+
+def key(results: Results, tables: Sequence[Table]) -> list[str]:
+    """How to read the tables, in sentences; only what the tables of this run need."""
+    run, heads = results.run, {head for table in tables for head, _ in table.heads}
+    notes = _rows_key(run) + _gaps_key(run)
+    if run["scenario"] == "class_removal":
+        notes.append("Masked: the outputs of the removed classes are taken away first, as in the paper; unmasked: they are not.")
+    if "entropy W1" in heads:
+        notes.append(
+            "Entropy W1: distance in nats between the log-entropies on the forget set and those of the retrained pool. "
+            "The pool's own row is the floor, retrained against retrained; nothing can be asked to go below it."
+        )
+    if "attack AUC" in heads:
+        after = " It was run after the last step." if run["steps"] > 1 else ""
+        notes.append(
+            "Attack AUC: how well a membership attack tells the method from retraining on the forget set. 0.5 is chance; "
+            f"below 0.5 the forget set stands out the other way, which is no better.{after}"
+        )
+    return [*notes, *_cost_key(), *_method_notes(run)]
+
+
+def _rows_key(run: Mapping[str, Any]) -> list[str]:
+    return [
+        f"The retrained pool, {run['reference_models']} models trained without the forget set, is what every method is "
+        "compared with (mean ± standard deviation over models). The row retrain is an independent draw that should look "
+        "like the pool; the row original has forgotten nothing.",
+    ]
+
+
+def _gaps_key(run: Mapping[str, Any]) -> list[str]:
+    repeats = len(run["seeds"])
+    over = "one seed, so there is no interval" if repeats == 1 else f"{repeats} seeds"
+    return [
+        f"Errors are mean ± standard deviation over {over}. A gap is the value minus the mean of the pool, in percentage "
+        "points, with its 95 % interval over seeds. Best is nearest to retrained, not the highest forget error.",
+        "A gap marked * cannot be told from none: its interval holds 0, or lies within one standard deviation of the pool.",
+    ]
+
+
+def _cost_key() -> list[str]:
+    return [
+        "Request: seconds from the request to the model, evaluation excluded; prepare: once, before any request is known. "
+        "÷ retrain: request time as a share of retraining for the same request. Times hold for one machine only.",
+        "Examples read: how often an example was handed out in one run, F forget, R retain, V validation, "
+        "S whole training set for statistics in prepare.",
+    ]
+
+
+def _method_notes(run: Mapping[str, Any]) -> list[str]:
+    """Footnotes on tuned hyper-parameters and on methods that are not plainly ok."""
+    tuned = [f"{entry['name']}: {settings(entry['tuned'])}" for entry in run["methods"] if entry.get("tuned")]
+    return ["† tuned for this preset, not the authors' defaults: " + "; ".join(tuned) + "."] if tuned else []
