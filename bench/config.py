@@ -1,7 +1,8 @@
 """What a run is: the recipe, the scenario's parameters, the methods and the pool, from a preset and flags; strict.
 
-A preset is a TOML file with the tables `[run]`, `[recipe]`, `[shadow]`, `[scenario.NAME]`, `[method.NAME]` and
-`[attack.NAME]`. Flags override it. Unknown names and values out of range are refused with one line.
+A preset is a TOML file with the tables `[run]`, `[recipe]`, `[shadow]`, `[scenario.NAME]`, `[attack.NAME]`,
+`[method.NAME]` and, for values that differ by scenario, `[tuned.SCENARIO.NAME]`. Flags override it. Unknown names and
+values out of range are refused with one line.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         raise UsageError(describe(error, "recipe", Recipe)) from error
 
 
-PRESET_TABLES = ("about", "run", "recipe", "shadow", "scenario", "method", "attack")
+PRESET_TABLES = ("about", "run", "recipe", "shadow", "scenario", "method", "tuned", "attack")
 RUN_FIELDS = ("dataset", "architecture", "recipe", "scenario", "methods", "attack", "seeds", "seed", "device")
 
 
@@ -167,7 +168,8 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
     edits = _edits(changes, run)
     scenario = run.get("scenario", "class_removal")
     methods = _methods(run.get("methods", ("pgu", "scrub")))
-    tuned = {name: dict(values) for name, values in tables.get("method", {}).items()}
+    general, special = tables.get("method", {}), tables.get("tuned", {}).get(scenario, {})
+    tuned = {name: general.get(name, {}) | special.get(name, {}) for name in {*general, *special}}
     settings = {name: tuned.get(name, {}) | edits.get(name, {}) for name in {*tuned, *edits} if name in _shorts(methods)}
     config = Config(
         preset=preset,

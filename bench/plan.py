@@ -79,20 +79,20 @@ class Plan:
         return [*self.originals, *(model for pool in self.retrained for model in pool)]
 
     def jobs(self) -> Iterator[tuple[str, str, str]]:
-        """`(kind, key, what)` of every entry that the run will read or make, in the order of making."""
+        """`(stage, kind, key)` of every entry that the run will read or make, in the order of making."""
         for model in self.models():
-            yield "model", model.key, f"{model.role} {model.number}"
+            yield f"train {model.role} models" + (f", request {model.step}" if model.step else ""), "model", model.key
         for row in self.rows:
             for run in row.runs:
                 if run.prepared and not run.previous:
-                    yield "prepared", run.prepared, f"{row.name} prepares repeat {run.repeat}"
-                yield "unlearned", run.key, f"{row.name} repeat {run.repeat} request {run.request.step}"
+                    yield f"prepare {row.name}", "prepared", run.prepared
+                yield f"unlearn with {row.name}", "unlearned", run.key
         if self.attack_key:
-            yield "attack", self.attack_key, f"{self.config.attack} on {len(self.shadows())} pairs"
-        yield "evaluation", self.reference_key, "readouts of the retrained pool"
+            yield f"fit the attack {self.config.attack}", "attack", self.attack_key
+        yield "read out the retrained pool", "evaluation", self.reference_key
         for row in self.rows:
             if row.runs:
-                yield "evaluation", row.key, f"readouts of {row.name}"
+                yield f"read out {row.name}", "evaluation", row.key
 
     def shadows(self) -> list[str]:
         """Numbers of the pool's models that only the attack learns from."""

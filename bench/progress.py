@@ -34,6 +34,11 @@ class Progress:
         if self.bar is not None:
             self.bar.stop()
 
+    @property
+    def left(self) -> int:
+        """Jobs still to do."""
+        return self.total - self.finished
+
     def done(self, what: str, jobs: int = 1) -> None:
         """`what` is finished, which counts for `jobs` jobs."""
         self.finished += jobs

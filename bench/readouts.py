@@ -1,24 +1,47 @@
-"""Readouts of one unlearned model against the retrained ones: logits in, records out; no model is needed.
-
-Logits are raw and unmasked everywhere. Class removal is evaluated with a masked head, which is the paper's deletion of
-the removed classes' rows, and errors also without the mask: a method that leaves everything to the mask must be visible.
-"""
+"""Readouts of one unlearned model against the retrained ones, as records."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from bench import statistics
-from bench.interface import Dataset, Outputs, Record, Request, UsageError
-from bench.logits import error_percent, log_entropy, mask, phi
+from bench.interface import Outputs, Record
+from bench.readings import (
+    Case,
+    ErrorPart,
+    Reading,
+    Reference,
+    case,
+    error_percent,
+    forget_log_entropy,
+    log_entropy,
+    mask,
+    phi,
+    read,
+    reference,
+)
 
-__all__ = ["Case", "Reference", "case", "error_percent", "forget_log_entropy", "log_entropy", "mask", "measure", "phi"]
-__all__ += ["reference", "reference_records", "summarize"]
+__all__ = [
+    "Case",
+    "ErrorPart",
+    "Reading",
+    "Reference",
+    "case",
+    "error_percent",
+    "forget_log_entropy",
+    "log_entropy",
+    "mask",
+    "measure",
+    "phi",
+    "read",
+    "reference",
+    "reference_records",
+    "summarize",
+]
 
 # Bins of the log-entropy histograms, in nats: the paper's code draws [-19, 1] and [-5, 2]; what lies outside is kept.
 ENTROPY_EDGES = np.linspace(-19.0, 2.0, 106)
@@ -27,162 +50,6 @@ DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "log_entropy_ks": statistics.ks_distance,
     "log_entropy_js": lambda a, b: statistics.js_divergence(a, b, ENTROPY_EDGES),
 }
-
-
-@dataclass(frozen=True)
-class ErrorPart:
-    """One error to read out: rows of a split, the labels they are compared with, and whether the head is masked."""
-
-    metric: str
-    part: str
-    split: str
-    rows: np.ndarray
-    labels: np.ndarray
-    masked: bool = False
-
-
-@dataclass(frozen=True)
-class Case:
-    """Everything about one request that is the same for every model; made by `case`.
-
-    Attributes:
-        train_y: the training labels that the original was trained with (wrong ones where poisoned), int64 `[n]`.
-        test_y: the test labels, int64 `[n]`.
-        errors: the errors to read out, in the order of the records.
-    """
-
-    scenario: str
-    request: Request
-    class_names: tuple[str, ...]
-    train_y: np.ndarray
-    test_y: np.ndarray
-    errors: tuple[ErrorPart, ...]
-
-    @property
-    def removed(self) -> tuple[int, ...]:
-        """Classes that a masked head lacks."""
-        return self.request.removed_classes
-
-    @property
-    def kept(self) -> np.ndarray:
-        """Indices of the classes that stay, int64 `[classes that stay]`."""
-        return np.setdiff1d(np.arange(len(self.class_names)), self.removed)
-
-
-def case(scenario: str, request: Request, dataset: Dataset) -> Case:
-    """What to read out for this request of this scenario."""
-    train_y = dataset.train_y.copy()
-    if request.wrong_labels is not None:
-        train_y[request.forget] = request.wrong_labels
-    errors = tuple(_error_parts(scenario, request, train_y, dataset))
-    return Case(scenario, request, dataset.class_names, train_y, dataset.test_y, errors)
-
-
-def _error_parts(scenario: str, request: Request, train_y: np.ndarray, dataset: Dataset) -> Iterator[ErrorPart]:
-    def train(metric: str, part: str, rows: np.ndarray, labels: np.ndarray = train_y, *, masked: bool = False) -> ErrorPart:
-        return ErrorPart(metric, part, "train", rows, labels[rows], masked)
-
-    def test(metric: str, part: str, rows: np.ndarray, *, masked: bool = False) -> ErrorPart:
-        return ErrorPart(metric, part, "test", rows, dataset.test_y[rows], masked)
-
-    everything = np.arange(len(dataset.test_y))
-    if scenario == "class_removal":
-        gone = np.isin(dataset.test_y, request.removed_classes)
-        yield train("error", "retain", request.retain, masked=True)
-        yield test("error", "retained_test", everything[~gone], masked=True)
-        yield train("error_unmasked", "retain", request.retain)
-        yield train("error_unmasked", "forget", request.forgotten)
-        yield test("error_unmasked", "retained_test", everything[~gone])
-        yield test("error_unmasked", "forget_test", everything[gone])
-        return
-    yield train("error", "retain", request.retain)
-    yield train("error", "forget", request.forgotten)
-    if scenario == "incremental":
-        yield train("error", "chunk", request.forget)
-    if scenario == "depoisoning":
-        yield train("error", "corrected", request.forgotten, dataset.train_y)
-    yield test("error", "test", everything)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What one model's outputs say.
-
-    Attributes:
-        errors: percent, aligned with `Case.errors`, float64 `[errors]`.
-        log_entropy: of every sample forgotten so far, in nats, float64 `[n_forgotten]`; masked head in class removal.
-        shares: percent of the forget samples predicted as each class that stays, float64 `[classes that stay]`; only
-            in class removal, else empty. nan when an output is not finite.
-        status: ok, diverged (an output is not finite) or collapsed (one predicted class, or no better than chance).
-    """
-
-    errors: np.ndarray
-    log_entropy: np.ndarray
-    shares: np.ndarray
-    status: str
-
-
-def read(case: Case, outputs: Outputs) -> Reading:
-    """Read one model out; nothing here depends on another model."""
-    errors = [_error(case, outputs, error) for error in case.errors]
-    entropy = forget_log_entropy(case, outputs)
-    return Reading(np.array(errors), entropy, _shares(case, outputs), _status(case, outputs))
-
-
-def forget_log_entropy(case: Case, outputs: Outputs) -> np.ndarray:
-    """Log-entropy of the samples forgotten so far, nats, float64 `[n_forgotten]`; renormalized without removed classes."""
-    logits = outputs.train[case.request.forgotten]
-    entropy = log_entropy(mask(logits, case.removed))
-    return np.where(np.isfinite(logits).all(-1), entropy, np.nan)
-
-
-def _error(case: Case, outputs: Outputs, error: ErrorPart) -> float:
-    logits = outputs.arrays()[error.split][error.rows]
-    return float(error_percent(logits, error.labels, case.removed if error.masked else ()))
-
-
-def _shares(case: Case, outputs: Outputs) -> np.ndarray:
-    if not case.removed:
-        return np.empty(0)
-    logits = outputs.train[case.request.forgotten]
-    if not np.isfinite(logits).all() or not len(logits):
-        return np.full(len(case.kept), np.nan)
-    predicted = np.argmax(logits[:, case.kept], axis=-1)
-    return 100.0 * np.bincount(predicted, minlength=len(case.kept)) / len(logits)
-
-
-def _status(case: Case, outputs: Outputs) -> str:
-    if not all(np.isfinite(array).all() for array in outputs.arrays().values()):
-        return "diverged"
-    rows = ~np.isin(case.test_y, case.removed)
-    logits, labels = mask(outputs.test[rows], case.removed), case.test_y[rows]
-    if not len(labels):
-        return "ok"
-    chance = 1.0 / len(case.kept)
-    limit = chance + 3.0 * math.sqrt(chance * (1.0 - chance) / len(labels))
-    accuracy = 1.0 - float(error_percent(logits, labels, case.removed)) / 100.0
-    one_class = len(np.unique(labels)) > 1 and len(np.unique(np.argmax(logits, axis=-1))) == 1
-    # With a handful of test samples even a perfect model is within three sigma of chance.
-    return "collapsed" if one_class or accuracy <= limit < 1.0 else "ok"
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The retrained pool of one request, read out once; the first axis is models, the rest as in `Reading`."""
-
-    errors: np.ndarray
-    log_entropy: np.ndarray
-    shares: np.ndarray
-    statuses: tuple[str, ...]
-
-
-def reference(case: Case, outputs: Iterable[Outputs]) -> Reference:
-    """Read the retrained pool out, one model at a time; `outputs` may load them lazily. Raises UsageError for none."""
-    readings = [read(case, one) for one in outputs]
-    if not readings:
-        raise UsageError("there is no retrained model to compare with; the pool needs at least one")
-    arrays = [np.array([getattr(reading, name) for reading in readings]) for name in ("errors", "log_entropy", "shares")]
-    return Reference(*arrays, statuses=tuple(reading.status for reading in readings))
 
 
 def measure(
@@ -197,8 +64,8 @@ def measure(
 ) -> list[Record]:
     """Every number of one model; `n` counts the samples behind it.
 
-    Errors come with their signed gap to the mean of the retrained pool. Distances of log-entropies are averages over the
-    retrained models, the class shift is measured from their mean; floors are in `reference_records`.
+    Errors come with their signed gap to the mean of the retrained pool. Distances of log-entropies are averages over
+    the retrained models, the class shift is measured from their mean; floors are in `reference_records`.
 
     Args:
         status: what the method said about its own run; joined with diverged or collapsed.
@@ -256,8 +123,12 @@ def _total_variation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(a - b).sum(-1) / 200.0)
 
 
+def _finite_rows(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values).all(-1)]
+
+
 def _pool_shares(reference: Reference) -> np.ndarray:
-    finite = reference.shares[np.isfinite(reference.shares).all(-1)]
+    finite = _finite_rows(reference.shares)
     return finite.mean(axis=0) if len(finite) else np.full(reference.shares.shape[1], np.nan)
 
 
@@ -273,11 +144,15 @@ def _joined(*statuses: str) -> str:
 def reference_records(case: Case, reference: Reference, *, original_error: float = math.nan) -> list[Record]:
     """Method `reference`: the mean over the retrained models with its t-interval, and their spread as `<metric>_sd`.
 
-    Distances are floors, retrained versus retrained: between the disjoint pairs of neighbours in the pool, which are
+    Distances are floors, retrained versus retrained: between disjoint pairs of neighbors in the pool, which are
     independent draws (`n` counts pairs); the class shift is that of each model from the mean of all others.
+
+    Args:
+        original_error: as in `measure`.
     """
     rows = [(error.metric, error.part, reference.errors[:, at]) for at, error in enumerate(case.errors)]
-    left, right = reference.log_entropy[0:-1:2], reference.log_entropy[1::2]
+    entropy = _finite_rows(reference.log_entropy)
+    left, right = entropy[0:-1:2], entropy[1::2]
     rows += [(metric, "forget", distance(left, right)) for metric, distance in DISTANCES.items()]
     if case.removed:
         names = [f"predicted_share:{case.class_names[c]}" for c in case.kept]
@@ -292,7 +167,7 @@ def reference_records(case: Case, reference: Reference, *, original_error: float
 
 
 def _leave_one_out_shift(shares: np.ndarray) -> np.ndarray:
-    finite = shares[np.isfinite(shares).all(-1)]
+    finite = _finite_rows(shares)
     if len(finite) < 2:
         return np.empty(0)
     return _total_variation(finite, (finite.sum(axis=0) - finite) / (len(finite) - 1))

@@ -95,12 +95,17 @@ def _record(path: Path, number: int, row: list[str]) -> Record:
 def save(folder: Path, results: Results) -> None:
     """Write the three files; `records.csv` last, so that a folder with it is complete."""
     run = results.run
+    save_run(folder, run)
     arrays = io.BytesIO()
     np.savez_compressed(arrays, **results.samples)  # type: ignore[arg-type]
-    write_whole(folder / "run.json", (json.dumps(run, indent=1, sort_keys=True) + "\n").encode())
     write_whole(folder / "samples.npz", arrays.getvalue())
     place = {key: run[key] for key in ("dataset", "architecture", "scenario")}
     write_whole(folder / "records.csv", to_csv(results.records, **place).encode())
+
+
+def save_run(folder: Path, run: dict[str, Any]) -> None:
+    """Write `run.json`."""
+    write_whole(folder / "run.json", (json.dumps(run, indent=1, sort_keys=True) + "\n").encode())
 
 
 def load(folder: Path) -> Results:

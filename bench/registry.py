@@ -139,6 +139,25 @@ def _from_path(path: Path) -> ModuleType:
     return module
 
 
+class _Lazy(ModuleType):
+    """A module that runs its code when an attribute is first missed.
+
+    `importlib.util.LazyLoader` would load at the next `import` statement already, which looks at `__spec__`.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        spec = self.__spec__
+        assert spec is not None and spec.loader is not None
+        self.__class__ = ModuleType  # type: ignore[assignment]  # from here on an ordinary module
+        self.__path__ = list(spec.submodule_search_locations or [])
+        try:
+            spec.loader.exec_module(self)
+        except BaseException:
+            sys.modules.pop(spec.name, None)
+            raise
+        return getattr(self, name)
+
+
 def lazy_torch() -> None:
     """Make `import torch` cost nothing until an attribute of torch is used."""
     if "torch" in sys.modules:
@@ -146,8 +165,6 @@ def lazy_torch() -> None:
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.loader is None:
         raise UsageError("torch is not installed; run: make setup (or pip install torch)")
-    loader = importlib.util.LazyLoader(spec.loader)
-    spec.loader = loader
-    module = importlib.util.module_from_spec(spec)
+    module = _Lazy("torch")
+    module.__spec__, module.__loader__, module.__file__ = spec, spec.loader, spec.origin
     sys.modules["torch"] = module
-    loader.exec_module(module)

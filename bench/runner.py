@@ -6,7 +6,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,14 +39,26 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def missing(plan: Plan, store: Store) -> list[tuple[str, str, str]]:
-    """The jobs whose entries the store lacks, once each."""
-    unique = {(kind, key): what for kind, key, what in plan.jobs()}
-    return [(kind, key, what) for (kind, key), what in unique.items() if not store.has(kind, key)]
+def missing(plan: Plan, store: Store) -> int:
+    """How many entries the store lacks."""
+    return len({(kind, key) for _, kind, key in plan.jobs() if not store.has(kind, key)})
 
 
-def train_pool(plan: Plan, store: Store, jobs: int, progress: Progress) -> None:
-    """Train the models that the store lacks, in groups, on `jobs` processes.
+def run_methods(plan: Plan, store: Store, progress: Progress) -> dict[str, str]:
+    """Run what the store lacks of every row; returns the reason of every failed run, by its key."""
+    if all(store.has("unlearned", run.key) for row in plan.rows for run in row.runs):
+        return {}
+    methods = MethodRunner(plan, store, progress)
+    failures: dict[str, str] = {}
+    for row in plan.rows:
+        failures |= methods.row(row)
+    return failures
+
+
+def train_pool(
+    plan: Plan, store: Store, jobs: int, progress: Progress, while_training: Callable[[], None] = lambda: None
+) -> None:
+    """Train the models that the store lacks, in groups, on `jobs` processes; `while_training` runs beside them.
 
     joblib carries the groups out, so `joblib.parallel_config(backend=...)` around a run takes them elsewhere.
     """
@@ -55,14 +67,21 @@ def train_pool(plan: Plan, store: Store, jobs: int, progress: Progress) -> None:
         return
     import joblib
 
+    class Parallel(joblib.Parallel):  # type: ignore[misc]
+        def print_progress(self) -> None:
+            """joblib calls this whenever a group is finished."""
+            left = sum(not store.has("model", model.key) for model in todo)
+            if finished := progress.left - left - others:
+                progress.done(f"trained {len(todo) - left} of {len(todo)} models", finished)
+
     groups = _groups(plan, todo)
+    others = progress.left - len(todo)
     # Forking shares the imports that this process has already paid for; elsewhere joblib's own default serves.
-    backend = "multiprocessing" if sys.platform == "linux" else None
-    parallel = joblib.Parallel(n_jobs=min(jobs, len(groups)), prefer=None, return_as="generator_unordered", backend=backend)
+    backend = "multiprocessing" if sys.platform == "linux" and jobs > 1 else None
     place = (plan.config.dataset, plan.config.architecture, plan.config.recipe, plan.config.device)
-    results = parallel(joblib.delayed(_train_group)(place, store, group) for group in groups)
-    for label, count in results:
-        progress.done(label, count)
+    with Parallel(n_jobs=min(jobs, len(groups)), backend=backend, batch_size=1) as parallel:
+        while_training()  # the workers exist by now: what this starts cannot be caught in a fork
+        parallel(joblib.delayed(_train_group)(place, store, group) for group in groups)
 
 
 def _groups(plan: Plan, todo: Sequence[Model]) -> list[list[Model]]:
@@ -81,7 +100,7 @@ def _groups(plan: Plan, todo: Sequence[Model]) -> list[list[Model]]:
     return groups
 
 
-def _train_group(place: tuple[str, str, Any, str], store: Store, group: Sequence[Model]) -> tuple[str, int]:
+def _train_group(place: tuple[str, str, Any, str], store: Store, group: Sequence[Model]) -> None:
     """Train one group and put every model into the store; runs in a worker process."""
     from bench import training
 
@@ -95,9 +114,6 @@ def _train_group(place: tuple[str, str, Any, str], store: Store, group: Sequence
         arrays = {f"weights/{name}": value.numpy() for name, value in result.weights.items()}
         arrays |= {f"logits/{part}": rows for part, rows in result.outputs.arrays().items()}
         store.put("model", model.key, arrays, {"role": model.role, "number": model.number, "seconds": seconds})
-    first, last = group[0], group[-1]
-    span = first.number if first is last else f"{first.number} to {last.number}"
-    return f"trained {first.role} {span} ({len(group)} models)", len(group)
 
 
 @functools.cache

@@ -66,9 +66,11 @@ def _meaning(path: Path, _changed: int) -> str:
 class Store:
     """The folder. Safe for several writers: equal keys hold equal contents, and files appear whole."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open or make the folder; raises UsageError if it cannot be written."""
+    def __init__(self, folder: Path, *, create: bool = True) -> None:
+        """Open or make the folder; raises UsageError if it cannot be written. Without `create`, only for asking."""
         self.folder = folder
+        if not create:
+            return
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

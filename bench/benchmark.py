@@ -1,0 +1,227 @@
+"""One run from config to results folder: plan, train, unlearn, attack, read out, report."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib
+import os
+import platform
+import subprocess
+import sys
+import threading
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bench import __version__, plan, records, registry, runner, store
+from bench.config import Config
+from bench.interface import Record, UsageError
+from bench.progress import Progress
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "xgboost-cpu", "xgboost", "safetensors", "joblib", "pydantic", "matplotlib")
+ATTEMPTS = 100  # damaged store entries that one run mends before it gives up
+
+
+def run(
+    config: Config, store_folder: Path, out: Path, *, jobs: int, force: bool, command: str
+) -> tuple[str, bool]:
+    """Carry a config out and write the results folder.
+
+    Returns:
+        The table as Markdown, and whether any run of a method failed.
+    """
+    clock = runner.Clock()
+    with clock.phase("plan"):
+        entries = store.Store(store_folder)
+        planned = plan.make(config)
+    print(first_line(planned), flush=True)
+    if force:
+        for _, kind, key in planned.jobs():
+            entries.drop(kind, key)
+    failures, numbers, samples = _carry_out(planned, entries, jobs, clock)
+    described = describe(planned, entries, failures, clock, command)
+    records.save(out, records.Results(described, numbers, samples))
+    with clock.phase("report"):
+        import reports
+
+        text = reports.build(out)
+    described["seconds_report"] = round(clock.seconds["report"], 3)
+    records.save_run(out, described)
+    return text, bool(failures)
+
+
+def _carry_out(planned: plan.Plan, entries: store.Store, jobs: int, clock: runner.Clock) -> tuple[dict[str, str], list[Record], dict[str, Any]]:
+    """Do what is missing, until every entry that is read is whole."""
+    from bench import evaluation
+
+    for _ in range(ATTEMPTS):
+        try:
+            with Progress(runner.missing(planned, entries)) as progress:
+                with clock.phase("train"):
+                    runner.train_pool(planned, entries, jobs, progress, _import_early)
+                with clock.phase("unlearn"):
+                    failures = runner.run_methods(planned, entries, progress)
+                with clock.phase("attack"):
+                    evaluation.fit_attack(planned, entries, progress)
+                with clock.phase("read out"):
+                    numbers, samples = evaluation.collect(planned, entries, failures, progress)
+            return failures, numbers, samples
+        except store.Damaged:
+            continue
+    raise UsageError(f"the store {entries.folder} keeps losing entries; check the disk or choose another with --store")
+
+
+def _import_early() -> None:
+    """Import what comes after training while other processes train; seconds of it would otherwise come on top."""
+
+    def work() -> None:
+        for module in ("xgboost", "matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf"):
+            with contextlib.suppress(ImportError):  # whoever needs it says so
+                importlib.import_module(module)
+
+    threading.Thread(target=work, daemon=True).start()
+
+
+def first_line(planned: plan.Plan) -> str:
+    """What this run runs on, and how to get the paper's setting instead."""
+    config = planned.config
+    what = f"{config.scenario} on {planned.dataset.name} ({len(planned.labels)} training images), {config.architecture}"
+    return f"{what}, recipe {config.recipe.name} ({config.recipe.line()}); for the paper's setting: --preset paper-table1"
+
+
+# Seconds of one job of each kind, measured on the digits on one core of a 2-core machine; a store that has finished
+# models of the same training set and network tells better.
+TYPICAL = {"model": 0.09, "prepared": 0.05, "unlearned": 0.3, "attack": 1.5, "evaluation": 0.1}
+FIXED = 5.0  # imports, tables, figures and the page
+
+
+def preview(config: Config, store_folder: Path, jobs: int) -> str:
+    """What a run would do: the jobs by stage, what the store has, and an estimated time. Writes nothing."""
+    planned = plan.make(config)
+    entries = store.Store(store_folder, create=False)
+    stages: dict[str, dict[tuple[str, str], bool]] = {}
+    for stage, kind, key in planned.jobs():
+        stages.setdefault(stage, {})[kind, key] = entries.has(kind, key)
+    lines, total = [first_line(planned), ""], FIXED
+    for stage, found in stages.items():
+        seconds = sum(TYPICAL[kind] for (kind, _), there in found.items() if not there)
+        total += seconds / (jobs if stage.startswith("train") else 1)
+        have = sum(found.values())
+        lines.append(f"{stage:36} {len(found):5} jobs, {have:5} in the store, {seconds:7.1f} s of work to do")
+    lines += [f"skip {row.name}: {row.skipped}" for row in planned.rows if row.skipped]
+    lines.append(f"\nabout {total:.0f} s on {jobs} processes (a rough estimate from digits on a 2-core machine)")
+    return "\n".join(lines)
+
+
+def prepare_out(config: Config, out: Path | None) -> Path:
+    """The results folder, made and writable; raises UsageError before any work otherwise."""
+    today = datetime.date.today().isoformat()
+    folder = out or Path("results") / f"{config.scenario}-{today}-{config_hash(config)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the results folder {folder}: {error.strerror}; choose another with --out") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"the results folder {folder} is not writable; choose another with --out")
+    return folder
+
+
+def config_hash(config: Config) -> str:
+    """Eight hexadecimal digits that name this configuration."""
+    return store.key(config=scientific(config))[:8]
+
+
+def scientific(config: Config) -> dict[str, Any]:
+    """The config as plain values, settings of every row written out."""
+    values = config.model_dump(mode="json", exclude={"method_settings", "tuned", "scenario_settings", "methods"})
+    values["methods"] = config.rows()
+    values["scenario_settings"] = config.scenario_settings.model_dump(mode="json")
+    values["method_settings"] = {name: config.method(name).model_dump(mode="json") for name in config.rows()}
+    return values
+
+
+def describe(planned: plan.Plan, entries: store.Store, failures: dict[str, str], clock: runner.Clock, command: str) -> dict[str, Any]:
+    """The contents of `run.json`."""
+    config = planned.config
+    return {
+        "title": f"{config.scenario} · {planned.dataset.name} · {config.architecture}",
+        "command": command,
+        "config": scientific(config),
+        "config_hash": config_hash(config),
+        "dataset": planned.dataset.name,
+        "architecture": registry.short_name(config.architecture),
+        "scenario": config.scenario,
+        "recipe": config.recipe.model_dump(),
+        "class_names": list(planned.dataset.class_names),
+        "removed_classes": list(planned.requests[-1].removed_classes),
+        "steps": len(planned.requests),
+        "forget_samples": [len(request.forget) for request in planned.requests],
+        "methods": [_method(planned, entries, row, failures) for row in planned.rows],
+        "reference_models": len(planned.retrained[-1]),
+        "shadow": {"train": config.shadow.train, "validation": config.shadow.validation, "test": len(config.seeds)},
+        "seeds": list(config.seeds),
+        "versions": _versions(),
+        "hardware": _hardware(config.device),
+        "git": _git(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": {name: round(seconds, 3) for name, seconds in clock.seconds.items()},
+    }
+
+
+def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: dict[str, str]) -> dict[str, Any]:
+    config = planned.config
+    defaults = {name: info.default for name, info in type(row.method).model_fields.items()}
+    settings = row.method.model_dump(mode="json")
+    preset = config.tuned.get(row.name, {})
+    failed = [failures[item.key] for item in row.runs if item.key in failures]
+    notes = []
+    for item in row.runs:
+        if item.key not in failures:
+            meta = entries.meta("unlearned", item.key)
+            notes.append({"seed": item.repeat, "step": item.request.step, "status": meta["status"], "numbers": meta["notes"]})
+    entry = next((name for name in config.methods if registry.short_name(name) == row.name), row.name)
+    return {
+        "name": row.name,
+        "summary": registry.summary("methods", entry),
+        "needs": row.method.reads().words(),
+        "cite": row.method.cite,
+        "settings": settings,
+        "tuned": {name: settings[name] for name in preset if settings[name] == preset[name] != defaults[name]},
+        "status": f"skipped: {row.skipped}" if row.skipped else failed[0] if failed else "ok",
+        "notes": notes,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "benchmark": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _hardware(device: str) -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
+    except OSError:
+        pass
+    hardware = {"cpu": cpu, "cores": os.cpu_count(), "system": platform.platform(terse=True), "device": device}
+    if device.startswith("cuda") and "torch" in sys.modules:
+        import torch
+
+        hardware["gpu"] = torch.cuda.get_device_name(device)
+    return hardware
+
+
+def _git() -> str:
+    """The commit of the benchmark's own checkout, marked when files differ from it; empty outside a checkout."""
+    try:
+        command = ["git", "-C", str(registry.ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,246 @@
+"""What one model's raw logits say: log-odds, log-entropies, errors and predicted classes, as arrays.
+
+Logits are raw and unmasked everywhere. Class removal is evaluated with a masked head, which equals deleting the removed
+classes' rows as in the PGU paper, and errors also without the mask: a method that relies on the mask must be visible.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.interface import Dataset, Outputs, Request, UsageError
+
+
+def phi(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Log-odds of the label, log(p / (1 - p)), float64 `[..., n]` from logits `[..., n, classes]` and labels `[n]`.
+
+    Never through a softmax, which saturates at a logit gap of 17 in float32. A class with logit -inf does not exist;
+    rows with any other value that is not finite give nan.
+    """
+    z = np.array(logits, dtype=np.float64)
+    place = np.broadcast_to(np.asarray(labels), z.shape[:-1])[..., None]
+    own = np.take_along_axis(z, place, axis=-1)[..., 0]
+    bad = ~_usable(z)
+    np.put_along_axis(z, place, -np.inf, axis=-1)
+    with np.errstate(invalid="ignore"):
+        return np.where(bad, np.nan, own - _logsumexp(z))
+
+
+def log_entropy(logits: np.ndarray) -> np.ndarray:
+    """Natural log of the softmax's entropy in nats, float64 `[..., n]` from logits `[..., n, classes]`.
+
+    Computed in the log domain throughout: the entropy itself underflows from a logit gap of 745. Infinite and bad
+    logits as in `phi`.
+    """
+    z = np.asarray(logits, dtype=np.float64)
+    bad = ~_usable(z)
+    z = np.where(bad[..., None], 0.0, z)
+    top = np.argmax(z, axis=-1)
+    gap = phi(z, top)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        log_p = z - _logsumexp(z)[..., None]
+        terms = np.where(np.isneginf(log_p), -np.inf, log_p + np.log(-log_p))
+        # -log p of the dominant class is too near 0 for a subtraction to tell; its log-odds still know it.
+        own = np.where(gap > 30, -gap, np.log(np.log1p(np.exp(-gap)))) - np.log1p(np.exp(-gap))
+        np.put_along_axis(terms, top[..., None], own[..., None], axis=-1)
+        return np.where(bad, np.nan, _logsumexp(terms))
+
+
+def mask(logits: np.ndarray, removed_classes: Sequence[int]) -> np.ndarray:
+    """A copy without the removed classes: logit -inf, so that class indices stay; equals deleting rows of the head."""
+    z = np.array(logits)
+    z[..., list(removed_classes)] = -np.inf
+    return z
+
+
+def error_percent(logits: np.ndarray, labels: np.ndarray, removed_classes: Sequence[int] = ()) -> np.ndarray:
+    """Percent of samples whose label is not the single largest logit, float64 `[...]` for logits `[..., n, classes]`.
+
+    A tie counts as wrong, and so does a row with a value that is not finite. nan when there is no sample.
+    """
+    z = np.asarray(logits)
+    if not z.shape[-2]:
+        return np.full(z.shape[:-2], np.nan)
+    finite = np.isfinite(z).all(-1)
+    z = mask(z, removed_classes) if len(removed_classes) else z
+    own = np.take_along_axis(z, np.broadcast_to(labels, z.shape[:-1])[..., None], axis=-1)
+    right = finite & ((z >= own).sum(-1) == 1)
+    return np.asarray(100.0 * (1.0 - right.mean(-1)))
+
+
+def _usable(z: np.ndarray) -> np.ndarray:
+    """Rows without nan or +inf in which some class exists."""
+    return np.asarray((np.isfinite(z) | np.isneginf(z)).all(-1) & np.isfinite(z).any(-1))
+
+
+def _logsumexp(z: np.ndarray) -> np.ndarray:
+    """log(sum(exp(z))) along the last axis; -inf where everything is -inf."""
+    top = z.max(-1, keepdims=True)
+    top = np.where(np.isneginf(top), 0.0, top)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.log(np.exp(z - top).sum(-1)) + top[..., 0])
+
+
+@dataclass(frozen=True)
+class ErrorPart:
+    """One error to read out: rows of a split, the labels they are compared with, and whether the head is masked."""
+
+    metric: str
+    part: str
+    split: str
+    rows: np.ndarray
+    labels: np.ndarray
+    masked: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything about one request that is the same for every model; made by `case`.
+
+    Attributes:
+        train_y: the training labels that the original was trained with (wrong ones where poisoned), int64 `[n]`.
+        test_y: the test labels, int64 `[n]`.
+        errors: the errors to read out, in the order of the records.
+    """
+
+    scenario: str
+    request: Request
+    class_names: tuple[str, ...]
+    train_y: np.ndarray
+    test_y: np.ndarray
+    errors: tuple[ErrorPart, ...]
+
+    @property
+    def removed(self) -> tuple[int, ...]:
+        """Classes that a masked head lacks."""
+        return self.request.removed_classes
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Indices of the classes that stay, int64 `[classes that stay]`."""
+        return np.setdiff1d(np.arange(len(self.class_names)), self.removed)
+
+
+def case(scenario: str, request: Request, dataset: Dataset) -> Case:
+    """What to read out for this request of this scenario."""
+    train_y = dataset.train_y.copy()
+    if request.wrong_labels is not None:
+        train_y[request.forget] = request.wrong_labels
+    errors = tuple(_error_parts(scenario, request, train_y, dataset))
+    return Case(scenario, request, dataset.class_names, train_y, dataset.test_y, errors)
+
+
+def _error_parts(scenario: str, request: Request, train_y: np.ndarray, dataset: Dataset) -> Iterator[ErrorPart]:
+    def train(metric: str, part: str, rows: np.ndarray, *, masked: bool = False) -> ErrorPart:
+        return ErrorPart(metric, part, "train", rows, train_y[rows], masked)
+
+    def test(metric: str, part: str, rows: np.ndarray, *, masked: bool = False) -> ErrorPart:
+        return ErrorPart(metric, part, "test", rows, dataset.test_y[rows], masked)
+
+    everything = np.arange(len(dataset.test_y))
+    if scenario == "class_removal":
+        gone = np.isin(dataset.test_y, request.removed_classes)
+        yield train("error", "retain", request.retain, masked=True)
+        yield test("error", "retained_test", everything[~gone], masked=True)
+        yield train("error_unmasked", "retain", request.retain)
+        yield train("error_unmasked", "forget", request.forgotten)
+        yield test("error_unmasked", "retained_test", everything[~gone])
+        yield test("error_unmasked", "forget_test", everything[gone])
+        return
+    yield train("error", "retain", request.retain)
+    yield train("error", "forget", request.forgotten)
+    if scenario == "incremental":
+        yield train("error", "chunk", request.forget)
+    if scenario == "depoisoning":
+        rows = request.forgotten
+        yield ErrorPart("error", "corrected", "train", rows, dataset.train_y[rows])
+    yield test("error", "test", everything)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one model's outputs say.
+
+    Attributes:
+        errors: percent, aligned with `Case.errors`, float64 `[errors]`.
+        log_entropy: of every sample forgotten so far, in nats, float64 `[n_forgotten]`; masked head in class removal.
+        shares: percent of the forget samples predicted as each class that stays, float64 `[classes that stay]`; only
+            in class removal, else empty. nan when an output is not finite.
+        status: ok, diverged (an output is not finite) or collapsed (one predicted class, or no better than chance).
+    """
+
+    errors: np.ndarray
+    log_entropy: np.ndarray
+    shares: np.ndarray
+    status: str
+
+
+def read(case: Case, outputs: Outputs) -> Reading:
+    """Read one model out; nothing here depends on another model."""
+    errors = [_error(case, outputs, error) for error in case.errors]
+    entropy = forget_log_entropy(case, outputs)
+    return Reading(np.array(errors), entropy, _shares(case, outputs), _status(case, outputs))
+
+
+def forget_log_entropy(case: Case, outputs: Outputs) -> np.ndarray:
+    """Log-entropy of the samples forgotten so far in nats, float64 `[n_forgotten]`; without removed classes."""
+    logits = outputs.train[case.request.forgotten]
+    entropy = log_entropy(mask(logits, case.removed))
+    return np.where(np.isfinite(logits).all(-1), entropy, np.nan)
+
+
+def _error(case: Case, outputs: Outputs, error: ErrorPart) -> float:
+    logits = outputs.arrays()[error.split][error.rows]
+    return float(error_percent(logits, error.labels, case.removed if error.masked else ()))
+
+
+def _shares(case: Case, outputs: Outputs) -> np.ndarray:
+    if not case.removed:
+        return np.empty(0)
+    logits = outputs.train[case.request.forgotten]
+    if not np.isfinite(logits).all() or not len(logits):
+        return np.full(len(case.kept), np.nan)
+    predicted = np.argmax(logits[:, case.kept], axis=-1)
+    return 100.0 * np.bincount(predicted, minlength=len(case.kept)) / len(logits)
+
+
+def _status(case: Case, outputs: Outputs) -> str:
+    if not all(np.isfinite(array).all() for array in outputs.arrays().values()):
+        return "diverged"
+    rows = ~np.isin(case.test_y, case.removed)
+    logits, labels = outputs.test[rows], case.test_y[rows]
+    if not len(labels):
+        return "ok"
+    chance = 1.0 / len(case.kept)
+    limit = chance + 3.0 * math.sqrt(chance * (1.0 - chance) / len(labels))
+    accuracy = 1.0 - float(error_percent(logits, labels, case.removed)) / 100.0
+    one_class = len(np.unique(labels)) > 1 and len(np.unique(np.argmax(logits[:, case.kept], axis=-1))) == 1
+    # With a handful of test samples even a perfect model is within three sigma of chance.
+    return "collapsed" if one_class or accuracy <= limit < 1.0 else "ok"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The retrained pool of one request, read out once; the first axis is models, the rest as in `Reading`."""
+
+    errors: np.ndarray
+    log_entropy: np.ndarray
+    shares: np.ndarray
+    statuses: tuple[str, ...]
+
+
+def reference(case: Case, outputs: Iterable[Outputs]) -> Reference:
+    """Read the retrained pool out, one model at a time; `outputs` may load them lazily. Raises UsageError for none."""
+    readings = [read(case, one) for one in outputs]
+    if not readings:
+        raise UsageError("there is no retrained model to compare with; the pool needs at least one")
+    return Reference(
+        errors=np.array([reading.errors for reading in readings]),
+        log_entropy=np.array([reading.log_entropy for reading in readings]),
+        shares=np.array([reading.shares for reading in readings]),
+        statuses=tuple(reading.status for reading in readings),
+    )
