@@ -124,7 +124,8 @@ def _total_variation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _finite_rows(values: np.ndarray) -> np.ndarray:
-    return values[np.isfinite(values).all(-1)]
+    finite: np.ndarray = values[np.isfinite(values).all(-1)]
+    return finite
 
 
 def _pool_shares(reference: Reference) -> np.ndarray:
