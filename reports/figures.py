@@ -62,14 +62,15 @@ def entropy_histograms(results: Results) -> Figure | None:
     places = [(m, s) for s in range(steps) for m in methods]
     axes = [ax for row in grid for ax in row]
     edges = curves.bin_edges(run["scenario"], min(samples[f"log_entropy/{m}/0"].size for m in methods))
-    counts = _all_counts(results, methods, edges)
+    counts = entropy_shares(results, methods, edges)
     for ax, (method, step) in zip(axes, places, strict=False):
         if (method, step) in counts:
             _entropy_panel(ax, results, edges, counts, method, step)
     style.blank(axes[len(places) :])
     _entropy_axes(grid, edges, list(counts.values()), steps, len(places))
     floor = Numbers(results.records).value(REFERENCE, "log_entropy_w1", "forget", 0)
-    pool = f"retrained pool, {run['reference_models']} models" + ("" if math.isnan(floor) else f", W1 floor {fixed(floor)}")
+    shown = f", W1 floor {fixed(floor)}" if steps == 1 and not math.isnan(floor) else ""
+    pool = f"retrained pool, {run['reference_models']} models{shown}"
     style.pool_legend(figure, pool, "the method named above the panel")
     return figure
 
@@ -78,7 +79,7 @@ def _methods(results: Results) -> list[str]:
     return [entry["name"] for entry in results.run["methods"]]
 
 
-def _all_counts(results: Results, methods: Sequence[str], edges: Array) -> dict[tuple[str, int], Array]:
+def entropy_shares(results: Results, methods: Sequence[str], edges: Array) -> dict[tuple[str, int], Array]:
     """Shares `[bins + 2]` of the samples of each method and step, the pool included."""
     shares = {}
     for step in range(results.run["steps"]):
@@ -96,8 +97,8 @@ def _entropy_panel(
     color, _ = style.look(results.run, method)
     for name in (REFERENCE, method):
         own = shares[name, step]
-        pieces = _pieces(own, edges)
-        for heights, borders in pieces if own[[0, -1]].any() else pieces[1:2]:
+        drawn = pieces(own, edges)
+        for heights, borders in drawn if own[[0, -1]].any() else drawn[1:2]:
             if name == REFERENCE:
                 ax.stairs(heights, borders, fill=True, color=style.POOL)
             else:
@@ -106,7 +107,7 @@ def _entropy_panel(
     ax.set_title(method + ("" if record is None else f"  ·  W1 {fixed(record.value)}"), color=color)
 
 
-def _pieces(shares: Array, edges: Array) -> list[tuple[Array, Array]]:
+def pieces(shares: Array, edges: Array) -> list[tuple[Array, Array]]:
     """Heights and borders of the underflow bar, the histogram and the overflow bar; areas are shares everywhere."""
     bar = BAND * (edges[-1] - edges[0])
     below = np.array([edges[0] - 1.4 * bar, edges[0] - 0.4 * bar])
@@ -125,8 +126,10 @@ def _entropy_axes(grid: list[list[Axes]], edges: Array, shares: list[Array], ste
     under, over = any(s[0] for s in shares), any(s[-1] for s in shares)
     first = edges[0] if under or not occupied.size else edges[occupied[0]]
     last = edges[-1] if over or not occupied.size else edges[occupied[-1] + 1]
-    inner = [t for t in ticker.MaxNLocator(5 if len(grid[0]) < 4 else 3, integer=True).tick_values(first, last)
-             if first + 2 * bar * under <= t <= last]  # fmt: skip
+    wide = len(grid[0]) < 4
+    clear = (0.1 if wide else 0.25) * (last - first)  # what the label of an end bar needs
+    inner = [t for t in ticker.MaxNLocator(5 if wide else 3, integer=True).tick_values(first, last)
+             if first + clear * under <= t <= last - clear * over]  # fmt: skip
     ticks = [(edges[0] - 0.9 * bar, f"<{edges[0]:g}")] * under + [(t, f"{t:g}") for t in inner]
     ticks += [(edges[-1] + 0.9 * bar, f">{edges[-1]:g}")] * over
     base = grid[0][0]
@@ -154,8 +157,7 @@ def roc(results: Results) -> Figure | None:
     negatives = results.samples.get("score/negatives")
     if not methods or negatives is None or not np.isfinite(negatives).any():
         return None
-    figure = Figure(figsize=(style.WIDTH, 2.75))
-    style.FigureCanvasAgg(figure)
+    figure = style.plain(style.WIDTH, 2.75)
     linear, tails = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.07, right=0.775, bottom=0.165, top=0.94, wspace=0.26)
     lowest = curves.lowest_rate(negatives)
@@ -177,7 +179,9 @@ def _roc_panel(ax: Axes, results: Results, methods: Sequence[str], grid: Array) 
             continue
         color, dashes = style.look(results.run, method)
         area = with_interval(numbers.summary(method, "attack_auc", "forget", last))
-        ax.plot(100 * grid, 100 * found.mean(0), color=color, linestyle=dashes, linewidth=1.2, label=f"{method}\n{area}")
+        ax.plot(
+            100 * grid, 100 * found.mean(0), color=color, linestyle=dashes, linewidth=1.2, label=f"{method}\n{area}"
+        )
         if len(found) > 1:
             ax.fill_between(100 * grid, 100 * found.min(0), 100 * found.max(0), color=color, alpha=0.12, linewidth=0)
 
@@ -216,7 +220,9 @@ def class_shift(results: Results) -> Figure | None:
     axes[0].set_ylim(len(classes) - 0.4, -0.6)
     axes[0].set_xlim(left=0)
     _label_columns(grid, len(methods), "% of forget samples")
-    style.pool_legend(figure, f"retrained pool, {results.run['reference_models']} models", "the method named above the panel")
+    style.pool_legend(
+        figure, f"retrained pool, {results.run['reference_models']} models", "the method named above the panel"
+    )
     return figure
 
 
@@ -224,7 +230,9 @@ def _shown_classes(results: Results, numbers: Numbers) -> list[str]:
     """The classes with the largest shares in the pool, largest first."""
     shares = {r.metric.removeprefix(SHARE): r.value for r in results.records
               if r.method == REFERENCE and r.seed == "all" and r.metric.startswith(SHARE)}  # fmt: skip
-    shares = {name: value for name, value in shares.items() if name.removesuffix("_sd") not in shares or name[-3:] != "_sd"}
+    shares = {
+        name: value for name, value in shares.items() if name.removesuffix("_sd") not in shares or name[-3:] != "_sd"
+    }
     return sorted(shares, key=lambda name: (-shares[name], name))[:MOST_CLASSES]
 
 

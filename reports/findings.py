@@ -44,7 +44,10 @@ def _sorted_gaps(
     results: Results, numbers: Numbers, methods: Sequence[str], quantity: Quantity
 ) -> tuple[list[str], list[str], list[str], list[str]]:
     """Methods like retraining, below it, above it (these two with their gaps), and those without an interval."""
-    same, below, above, silent = [], [], [], []
+    same: list[str] = []
+    below: list[str] = []
+    above: list[str] = []
+    silent: list[str] = []
     for method in methods:
         gap, close = _gap(results, numbers, method, quantity)
         if gap is None:
@@ -63,7 +66,9 @@ def _forgotten(results: Results, numbers: Numbers, methods: Sequence[str]) -> li
     if same:
         seeds = len(results.run["seeds"])
         basis = f"95 % intervals over {seeds} seeds against {results.run['reference_models']} retrained models"
-        found += [f"By forget error, {listed(same)} cannot be told from retraining ({basis}).", *_fastest(results, numbers, same)]
+        found.append(
+            f"By forget error, {listed(same)} cannot be told from retraining ({basis}).{_fastest(results, numbers, same)}"
+        )
     elif methods and not silent:
         found.append("By forget error, every method can be told from retraining.")
     if below:
@@ -71,20 +76,22 @@ def _forgotten(results: Results, numbers: Numbers, methods: Sequence[str]) -> li
     if above:
         found.append(f"Forget error goes beyond that of retraining for {listed(above)}.")
     if silent:
-        found.append(f"Forget error has no interval for {listed(silent)}, so nothing is concluded about forgetting there.")
+        found.append(
+            f"Forget error has no interval for {listed(silent)}, so nothing is concluded about forgetting there."
+        )
     return found
 
 
-def _fastest(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
+def _fastest(results: Results, numbers: Numbers, methods: Sequence[str]) -> str:
+    """A sentence to go on with, empty where nothing was timed."""
     step = results.run["steps"] - 1
     times = {method: numbers.value(method, "seconds_request", None, step) for method in methods}
     timed = [method for method in methods if math.isfinite(times[method])]
     if not timed or not math.isfinite(numbers.value("retrain", "seconds_request", None, step)):
-        return []
+        return ""
     first = min(timed, key=times.__getitem__)
-    share = ratio(numbers, first, step)
-    return [f"{'The fastest of them' if len(methods) > 1 else 'It'}{f', {first},' if len(methods) > 1 else ''} "
-            f"takes {share} of the time of retraining for a request."]  # fmt: skip
+    who = "It" if len(methods) == 1 else f"The fastest of them, {first},"
+    return f" {who} takes {ratio(numbers, first, step)} of the time of retraining for a request."
 
 
 def _accuracy(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
@@ -102,7 +109,9 @@ def _accuracy(results: Results, numbers: Numbers, methods: Sequence[str]) -> lis
 
 def _attack(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
     areas = {method: numbers.summary(method, "attack_auc", "forget", results.run["steps"] - 1) for method in methods}
-    judged = {method: area for method, area in areas.items() if area is not None and not math.isnan(area.low + area.high)}
+    judged = {
+        method: area for method, area in areas.items() if area is not None and not math.isnan(area.low + area.high)
+    }
     told = [f"{m} (AUC {with_interval(a)})" for m, a in judged.items() if not a.low <= 0.5 <= a.high]
     if told:
         return [f"The membership attack tells from retraining: {listed(told)}."]
@@ -117,9 +126,13 @@ def _controls(results: Results, numbers: Numbers) -> list[str]:
     found = []
     if retrain and not retrain_close:
         size = fixed(retrain.value, signed=True)
-        found.append(f"Caution: the control row retrain is itself {size} points off the pool; read gaps of that size as noise.")
+        found.append(
+            f"Caution: the control row retrain is itself {size} points off the pool; read gaps of that size as noise."
+        )
     if original and original_close:
-        found.append("Caution: even original cannot be told from retraining by forget error, so there is little to forget here.")
+        found.append(
+            "Caution: even original cannot be told from retraining by forget error, so there is little to forget here."
+        )
     return found
 
 

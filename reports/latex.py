@@ -58,19 +58,18 @@ def _citation(entry: dict[str, Any]) -> str:
 
 def table_environment(table: Table, run: dict[str, Any], citations: dict[str, str]) -> str:
     """One `table*` between marks, `% begin table` and `% end table`, that needs only booktabs."""
-    heads = [head for head in table.heads if head[0] != "status"]  # said in the row or the caption, which is narrower
-    size = r"\scriptsize" if len(heads) > 6 else r"\footnotesize"
+    size = r"\scriptsize" if len(table.heads) > 6 else r"\footnotesize"
     lines = [
         f"% begin table {table.name}",
         r"\begin{table*}[htbp]",
-        rf"\centering{size}\setlength{{\tabcolsep}}{{2.4pt}}",
+        rf"\centering{size}\setlength{{\tabcolsep}}{{2pt}}",
         rf"\caption{{{_caption(table, run)}}}",
         rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(heads) - 1)}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(table.heads) - 1)}@{{}}}}",
         r"\toprule",
-        *_heads(heads),
+        *_heads(table.heads),
         r"\midrule",
-        *(_row(row, citations, len(heads)) for row in table.rows),
+        *(_row(row, citations) for row in table.rows),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table*}",
@@ -82,8 +81,15 @@ def table_environment(table: Table, run: dict[str, Any], citations: dict[str, st
 def _caption(table: Table, run: dict[str, Any]) -> str:
     """What the table shows and where it comes from, so that a lifted table can be traced and read alone."""
     versions = ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items())
-    remarks = dict.fromkeys(f"{row.method}: {row.remark}." for row in table.rows if row.kind != "failed" and row.remark != "ok")
-    facts = [f"{table.caption}.", f"{table.units}.", f"{words.setting(run)}.", f"Made with {versions or 'unrecorded versions'}."]
+    remarks = dict.fromkeys(
+        f"{row.method}: {row.remark}." for row in table.rows if row.kind != "failed" and row.remark != "ok"
+    )
+    facts = [
+        f"{table.caption}.",
+        f"{table.units}.",
+        f"{words.setting(run)}.",
+        f"Made with {versions or 'unrecorded versions'}.",
+    ]
     return escape(" ".join([*facts, *remarks]))
 
 
@@ -96,10 +102,10 @@ def _heads(heads: Sequence[tuple[str, str]]) -> list[str]:
     return lines
 
 
-def _row(row: Row, citations: dict[str, str], columns: int) -> str:
+def _row(row: Row, citations: dict[str, str]) -> str:
     """One line; a method that failed has its reason across the columns where its numbers would be."""
-    cells = [escape(cell) for cell in row.cells[:columns]]
+    cells = [escape(cell) for cell in row.cells]
     cells[0] += citations.get(row.method, "")
-    if row.kind == "failed" and row.cells[1] == row.remark.split(":")[0]:
-        cells = [cells[0], rf"\multicolumn{{{columns - 1}}}{{l}}{{{escape(row.remark)}}}"]
+    if row.kind == "failed":
+        cells = [cells[0], rf"\multicolumn{{{len(cells) - 1}}}{{l}}{{{escape(row.remark)}}}"]
     return " & ".join(cells) + r" \\"

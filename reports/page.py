@@ -52,7 +52,9 @@ def _card(run: Mapping[str, Any], numbers: Numbers, entry: Mapping[str, Any]) ->
             ("read", _read(numbers, name)),
             ("time", _time(run, numbers, name)),
         ],
-        "settings": [(key, _text(value), key in entry.get("tuned", {})) for key, value in entry.get("settings", {}).items()],
+        "settings": [
+            (key, _text(value), key in entry.get("tuned", {})) for key, value in entry.get("settings", {}).items()
+        ],
         "notes": _remarks(entry),
     }
 
@@ -98,7 +100,12 @@ def _provenance(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]
     pools = {"retrained reference models": run["reference_models"], **{
         f"attack models, {part}": number for part, number in run.get("shadow", {}).items()}}  # fmt: skip
     groups = {
-        "Run": {"configuration hash": run["config_hash"], "code version": run.get("git", ""), "seeds": run["seeds"], **pools},
+        "Run": {
+            "configuration hash": run["config_hash"],
+            "code version": run.get("git", ""),
+            "seeds": run["seeds"],
+            **pools,
+        },
         "Recipe": run.get("recipe", {}),
         "Versions": run.get("versions", {}),
         "Hardware": run.get("hardware", {}),

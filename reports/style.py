@@ -19,7 +19,7 @@ ANCHORS: dict[str, tuple[str, Any]] = {"original": ("#111111", (0, (1, 1.2))), "
 POOL = "#CFCFCF"
 INK = "#222222"
 WIDTH = 7.2  # inches: the text width of a two-column page
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7.5, "legend.frameon": False, "axes.titlelocation": "left", "axes.titlepad": 4,
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "axes.edgecolor": "#555555",
@@ -48,10 +48,9 @@ def panels(rows: int, columns: int, *, height: float, left: float = 0.55) -> tup
     The margins are set by hand: constrained layout would draw everything twice.
     """
     width = max(WIDTH, left + 1.25 * columns)
-    top, bottom, between = 0.5, 0.5, 0.36
+    top, bottom, between = 0.5, 0.42, 0.36
     total = top + bottom + rows * height + (rows - 1) * between
-    figure = Figure(figsize=(width, total))
-    FigureCanvasAgg(figure)
+    figure = plain(width, total)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     figure.subplots_adjust(
         left=left / width, right=1 - 0.12 / width, bottom=bottom / total, top=1 - top / total,
@@ -66,6 +65,13 @@ def grid_shape(count: int) -> tuple[int, int]:
     return rows, math.ceil(count / rows)
 
 
+def plain(width: float, height: float) -> Figure:
+    """An empty figure that needs no window system; sizes in inches."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def blank(axes: Sequence[Axes]) -> None:
     """Hide panels of a grid that nothing is drawn in."""
     for ax in axes:
@@ -75,7 +81,8 @@ def blank(axes: Sequence[Axes]) -> None:
 def pool_legend(figure: Figure, pool: str, other: str) -> None:
     """Say once, above the panels, that the grey is the retrained pool and the color the method in the title."""
     handles = [Patch(color=POOL, label=pool), Patch(facecolor="none", edgecolor=INK, linewidth=1.1, label=other)]
-    figure.legend(handles=handles, loc="upper left", ncols=2, borderaxespad=0.2, handlelength=1.6)
+    left = figure.subplotpars.left
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(left, 1), ncols=2, borderpad=0.2, handlelength=1.6)
 
 
 def encode(figure: Figure, kind: str) -> bytes:

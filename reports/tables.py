@@ -5,14 +5,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from tabulate import tabulate
+from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]
 
 from bench.records import Results
 from reports import words
-from reports.numbers import MISSING, REFERENCE, Numbers, alike, count, mean_sd, memory, seconds, significant, with_interval
+from reports.numbers import (
+    MISSING,
+    REFERENCE,
+    Numbers,
+    alike,
+    count,
+    mean_sd,
+    memory,
+    seconds,
+    significant,
+    with_interval,
+)
 
 ANCHORS = ("original", "retrain")
 READ = {"forget": "F", "retain": "R", "validation": "V", "train": "S"}  # S: statistics, taken from the training set
@@ -41,7 +52,11 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table; `kind` is reference, anchor, method or failed, `remark` what its status says."""
+    """One line of a table.
+
+    `kind` is reference, anchor, method or, for a line without any number, failed. `remark` is `ok`, the reason for
+    which numbers are missing, or what was odd about some runs.
+    """
 
     method: str
     kind: str
@@ -89,7 +104,10 @@ ACCURACY = {
     ],
 }
 UNITS = "Errors in percent, gaps in percentage points with 95 % intervals"
-FORGOTTEN_UNITS = {"class_removal": UNITS + "; outputs unmasked", "incremental": UNITS + "; steps in order of the requests"}
+FORGOTTEN_UNITS = {
+    "class_removal": UNITS + "; outputs unmasked",
+    "incremental": UNITS + "; steps in order of the requests",
+}
 ACCURACY_UNITS = {"class_removal": UNITS + "; the removed classes' outputs masked unless said otherwise"}
 COST_UNITS = "Per run; seconds are mean ± standard deviation over seeds"
 COST = [
@@ -106,7 +124,7 @@ def build(results: Results) -> list[Table]:
     kept, forgotten_units = ACCURACY.get(scenario, KEPT), FORGOTTEN_UNITS.get(scenario, UNITS)
     accuracy_units = ACCURACY_UNITS.get(scenario, UNITS)
     return [
-        Table("forgotten", "What was forgotten", forgotten_units, *_with_status(*_measured(forgotten, run, numbers))),
+        Table("forgotten", "What was forgotten", forgotten_units, *_measured(forgotten, run, numbers)),
         Table("accuracy", "What it cost in accuracy", accuracy_units, *_measured(kept, run, numbers)),
         Table("cost", "What it cost in time and data", COST_UNITS, *_costs(run, numbers)),
     ]
@@ -138,30 +156,19 @@ def _lines(run: dict[str, Any], numbers: Numbers) -> list[tuple[str, int]]:
 
 
 def _framed(heads: Heads, lines: list[tuple[str, int, list[str]]], run: dict[str, Any]) -> tuple[Heads, list[Row]]:
-    """Add the columns before the numbers, name and step of a sequence; name what is missing in a row without any."""
+    """Add what stands around the numbers: name, step of a sequence, and what the status says."""
     several = run["steps"] > 1
     entries = {entry["name"]: entry for entry in run["methods"]}
     rows = []
     for method, step, cells in lines:
         remark = words.status(run, entries[method], step) if method in entries else "ok"
-        kind = _kind(method, remark)
-        if kind == "failed" and set(cells) == {MISSING}:
-            cells = [remark.split(":")[0], *cells[1:]]
+        empty = set(cells) == {MISSING} and remark != "ok"
         start = [words.row_name(run, method)] + ([str(step + 1)] if several else [])
-        rows.append(Row(method, kind, start + cells, remark))
+        rows.append(Row(method, "failed" if empty else _kind(method), start + cells, remark))
     return [("method", "")] + ([("step", "")] if several else []) + heads, rows
 
 
-def _with_status(heads: Heads, rows: list[Row]) -> tuple[Heads, list[Row]]:
-    """Add a last column that says what is not plainly ok, if anything is; reasons are long, so in one table only."""
-    if all(row.remark == "ok" for row in rows):
-        return heads, rows
-    return [*heads, ("status", "")], [replace(row, cells=[*row.cells, row.remark]) for row in rows]
-
-
-def _kind(method: str, remark: str) -> str:
-    if remark.startswith(("failed", "skipped")):
-        return "failed"
+def _kind(method: str) -> str:
     return "reference" if method == REFERENCE else "anchor" if method in ANCHORS else "method"
 
 
@@ -220,14 +227,25 @@ def examples_read(numbers: Numbers, method: str, step: int) -> str:
 def markdown(results: Results, tables: Sequence[Table]) -> str:
     """The page `table.md`: title, setting, tables and the key to them."""
     blocks = [f"# {_plain(results.run['title'])}", _plain(words.setting(results.run))]
-    for table in tables:
-        heads = [_plain(f"{head} {goal}".strip()) for head, goal in table.heads]
-        cells = [[_plain(cell) for cell in row.cells] for row in table.rows]
-        sides = ["left", *["left" if head == "status" else "right" for head, _ in table.heads[1:]]]
-        grid = tabulate(cells, heads, tablefmt="github", disable_numparse=True, colalign=sides)
-        blocks += [f"## {table.caption}", f"{table.units}.", grid]
+    for place, table in enumerate(tables):
+        blocks += [f"## {table.caption}", f"{table.units}.", _grid(table, status=place == 0)]
     notes = "\n".join(f"- {_plain(note)}" for note in words.key(results, tables))
     return "\n\n".join([*blocks, f"## How to read this\n\n{notes}"]) + "\n"
+
+
+def _grid(table: Table, *, status: bool) -> str:
+    """A table in Markdown; reasons are long, so one table shows them and the others name the kind."""
+    shown = status and any(row.remark != "ok" for row in table.rows)
+    heads = [_plain(f"{head} {goal}".strip()) for head, goal in table.heads] + (["status"] if shown else [])
+    lines = []
+    for row in table.rows:
+        cells = row.cells + ([row.remark] if shown else [])
+        if row.kind == "failed" and not shown:
+            cells = [*cells[:-1], row.remark.split(":")[0]]
+        lines.append([_plain(cell) for cell in cells])
+    sides = ["left", *["right"] * (len(table.heads) - 1), "left"][: len(heads)]
+    text: str = tabulate(lines, heads, tablefmt="github", disable_numparse=True, colalign=sides)
+    return text
 
 
 def _plain(text: str) -> str:

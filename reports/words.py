@@ -32,7 +32,9 @@ def status(run: Mapping[str, Any], entry: Mapping[str, Any], step: int | None = 
 
 def settings(values: Mapping[str, Any]) -> str:
     """`lr=0.05, epochs=100`."""
-    return ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())
+    return ", ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items()
+    )
 
 
 def recipe(run: Mapping[str, Any]) -> str:
@@ -45,7 +47,9 @@ def recipe(run: Mapping[str, Any]) -> str:
 def removed(run: Mapping[str, Any]) -> str:
     """Names of the removed classes, empty where none was removed."""
     names = run.get("class_names", [])
-    return ", ".join(str(names[index]) if index < len(names) else str(index) for index in run.get("removed_classes", []))
+    return ", ".join(
+        str(names[index]) if index < len(names) else str(index) for index in run.get("removed_classes", [])
+    )
 
 
 def setting(run: Mapping[str, Any]) -> str:
@@ -69,7 +73,9 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     run, heads = results.run, {head for table in tables for head, _ in table.heads}
     notes = _rows_key(run) + _gaps_key(run)
     if run["scenario"] == "class_removal":
-        notes.append("Masked: the outputs of the removed classes are taken away first, as in the paper; unmasked: they are not.")
+        notes.append(
+            "Masked: the outputs of the removed classes are taken away first, as in the paper; unmasked: they are not."
+        )
     if "entropy W1" in heads:
         notes.append(
             "Entropy W1: distance in nats between the log-entropies on the forget set and those of the retrained pool. "
@@ -85,30 +91,37 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
 
 
 def _rows_key(run: Mapping[str, Any]) -> list[str]:
-    return [
+    pool = (
         f"The retrained pool, {run['reference_models']} models trained without the forget set, is what every method is "
         "compared with (mean ± standard deviation over models). The row retrain is an independent draw that should look "
-        "like the pool; the row original has forgotten nothing.",
-    ]
+        "like the pool; the row original has forgotten nothing."
+    )
+    return [pool]
 
 
 def _gaps_key(run: Mapping[str, Any]) -> list[str]:
     repeats = len(run["seeds"])
     over = "one seed, so there is no interval" if repeats == 1 else f"{repeats} seeds"
-    return [
+    gap = (
         f"Errors are mean ± standard deviation over {over}. A gap is the value minus the mean of the pool, in percentage "
-        "points, with its 95 % interval over seeds. Best is nearest to retrained, not the highest forget error.",
+        "points, with its 95 % interval over seeds. Best is nearest to retrained, not the highest forget error."
+    )
+    return [
+        gap,
         "A gap marked * cannot be told from none: its interval holds 0, or lies within one standard deviation of the pool.",
     ]
 
 
 def _cost_key() -> list[str]:
-    return [
+    time = (
         "Request: seconds from the request to the model, evaluation excluded; prepare: once, before any request is known. "
-        "÷ retrain: request time as a share of retraining for the same request. Times hold for one machine only.",
+        "÷ retrain: request time as a share of retraining for the same request. Times hold for one machine only."
+    )
+    read = (
         "Examples read: how often an example was handed out in one run, F forget, R retain, V validation, "
-        "S whole training set for statistics in prepare.",
-    ]
+        "S whole training set for statistics in prepare."
+    )
+    return [time, read]
 
 
 def _method_notes(run: Mapping[str, Any]) -> list[str]:

@@ -1,158 +1,271 @@
-"""Reports on fabricated runs of every scenario: their numbers, their escapes, and that they need no torch."""
+"""Reports on made-up runs of every scenario: their numbers, their escapes, and that they need no torch."""
 
 from __future__ import annotations
 
-import html.parser
+import dataclasses
 import math
 import os
 import re
 import shutil
 import subprocess
 import sys
+from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.interface import SCENARIOS, Record
-from bench.records import Results, load, save
-from reports import build, curves, findings, latex, tables
-from reports.numbers import Numbers
+from bench.interface import SCENARIOS, Record, UsageError
+from bench.records import load
+from reports import build, curves, figures, findings, latex, tables, words
+from reports.numbers import Numbers, alike, fixed, mean_sd, memory, significant, with_interval
+from tests.fabricated import CLASSES, LOST, NASTY, TRUTH, fabricate
 
 ROOT = Path(__file__).parents[1]
-SEEDS = 5
-FORGET = 60
-NASTY = '<img src=x onerror="alert(1)">'
-CLASSES = ["airplane", "cat_&_dog 100%", NASTY, "ship $x$", "frog|toad", "truck #1"]
-# Forget error, test error, log-entropy mean, attack score mean, seconds.
-TRUTH = {
-    "original": (0.1, 9.8, -7.0, 0.9, 0.001),
-    "retrain": (9.3, 9.9, -4.0, 0.0, 12.0),
-    "pgu": (9.5, 9.9, -4.1, 0.05, 1.1),
-    "eu_k": (0.4, 10.4, -6.8, 0.7, 8.0),
-    "scrub": (13.9, 11.0, -3.0, -0.4, 3.2),
-}
-ERRORS = {
-    "sample_removal": [("error", "retain"), ("error", "forget"), ("error", "test")],
-    "class_removal": [
-        ("error", "retain"), ("error", "retained_test"), ("error_unmasked", "forget"),
-        ("error_unmasked", "forget_test"), ("error_unmasked", "retained_test"),
-    ],
-    "incremental": [("error", "retain"), ("error", "forget"), ("error", "chunk"), ("error", "test")],
-    "depoisoning": [("error", "retain"), ("error", "forget"), ("error", "corrected"), ("error", "test")],
-}  # fmt: skip
+WRITTEN = ("table.md", "table.tex", "report.html")
+# Builds in a process of its own that cannot import what reports must do without.
+ALONE = """
+import sys
+for name in ("torch", "torchvision", "xgboost", "sklearn"):
+    sys.modules[name] = None
+from pathlib import Path
+from reports import build
+build(Path(sys.argv[1]))
+bench = {name for name in sys.modules if name.startswith("bench.")}
+assert bench <= {"bench.interface", "bench.records", "bench.statistics"}, bench
+assert not any(name.split(".")[0] in ("methods", "attacks") for name in sys.modules)
+"""
 
 
-def summary(values: np.ndarray, shift: float = 0.0) -> dict[str, Any]:
-    """Value, interval and count of a summary record."""
-    half = 2.78 * values.std(ddof=1) / math.sqrt(len(values))
-    mean = float(values.mean()) - shift
-    return {"value": mean, "low": mean - half, "high": mean + half, "n": len(values)}
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A results folder of every scenario with everything built in it."""
+    made = {scenario: fabricate(tmp_path_factory.mktemp(scenario), scenario) for scenario in SCENARIOS}
+    for folder in made.values():
+        assert build(folder) == (folder / "table.md").read_text(encoding="utf-8")
+    return made
 
 
-def repeated(method: str, step: int, part: str, metric: str, values: np.ndarray) -> list[Record]:
-    """One record per seed and their summary."""
-    single = [Record(method, str(seed), step, part, metric, float(v), n=1) for seed, v in enumerate(values)]
-    return [*single, Record(method, "all", step, part, metric, **summary(values))]
+@pytest.fixture(params=SCENARIOS)
+def built(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Path:
+    return folders[request.param]
 
 
-def records(scenario: str, steps: int, rng: np.random.Generator) -> list[Record]:
-    """Everything that a run of a scenario records."""
-    made: list[Record] = []
-    for step in range(steps):
-        for metric, part in ERRORS[scenario]:
-            center = {"retain": 0.1, "forget": 9.3, "forget_test": 9.3, "chunk": 9.3, "corrected": 9.3}.get(part, 9.9)
-            pool = center + rng.normal(0, 0.2, 50)
-            made.append(Record("reference", "all", step, part, metric, **summary(pool)))
-            made.append(Record("reference", "all", step, part, f"{metric}_sd", float(pool.std(ddof=1)), n=50))
-            for method, (forget, test, *_) in TRUTH.items():
-                mean = 0.1 if part == "retain" else test if part.endswith("test") and "forget" not in part else forget
-                values = np.abs(mean + rng.normal(0, 0.1, SEEDS))
-                made += repeated(method, step, part, metric, values)
-                gap = summary(values, shift=float(pool.mean()))
-                made.append(Record(method, "all", step, part, f"{metric}_gap", **gap))
-        made.append(Record("reference", "all", step, "forget", "log_entropy_w1", 0.31, 0.28, 0.35, 50))
-        for method, (*_, entropy, _, seconds) in TRUTH.items():
-            made += repeated(method, step, "forget", "log_entropy_w1", abs(entropy + 4) + rng.uniform(0.2, 0.3, SEEDS))
-            made += repeated(method, step, "all", "seconds_request", seconds * rng.uniform(0.9, 1.1, SEEDS))
-            made += repeated(method, step, "all", "peak_bytes", np.full(SEEDS, 3.5e6))
-            made += repeated(method, step, "forget", "samples_read", np.full(SEEDS, 25_000.0 if method == "pgu" else 0.0))
-    return made + last_records(scenario, steps - 1, rng)
+@pytest.fixture
+def classes(folders: dict[str, Path]) -> Path:
+    """The class-removal run, whose class names are hostile."""
+    return folders["class_removal"]
 
 
-def last_records(scenario: str, step: int, rng: np.random.Generator) -> list[Record]:
-    """What is recorded once: the attack, the preparation, the extras of a scenario, the method without numbers."""
-    made = repeated("pgu", 0, "all", "seconds_prepare", np.full(SEEDS, 0.75))
-    made += repeated("pgu", 0, "train", "samples_read", np.full(SEEDS, 600.0))
-    for method, (*_, score, _) in TRUTH.items():
-        made += repeated(method, step, "forget", "attack_auc", 0.5 + score / 5 + rng.normal(0, 0.02, SEEDS))
-        if scenario == "depoisoning":
-            made += repeated(method, 0, "test", "restored", rng.uniform(0.8, 1.1, SEEDS))
-        if scenario == "class_removal":
-            made += repeated(method, 0, "forget", "class_shift_tv", rng.uniform(0.05, 0.1, SEEDS))
-            for share, name in zip(rng.dirichlet(np.ones(5)) * 100, CLASSES[1:], strict=True):
-                made += repeated(method, 0, "forget", f"predicted_share:{name}", share + rng.normal(0, 0.5, SEEDS))
-    if scenario == "class_removal":
-        for share, name in zip((40.0, 25.0, 20.0, 10.0, 5.0), CLASSES[1:], strict=True):
-            made.append(Record("reference", "all", 0, "forget", f"predicted_share:{name}", share, n=50))
-            made.append(Record("reference", "all", 0, "forget", f"predicted_share:{name}_sd", 3.0, n=50))
-    return [*made, Record("ntk", "all", 0, "forget", "error", math.nan, status="failed: out of memory in step 1 | 80% & <b>")]
-
-
-def samples(steps: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Log-entropies with values on either side of the range, and attack scores."""
-    made = {}
-    for step in range(steps):
-        for method, mean in [("reference", -4.0), *((m, t[2]) for m, t in TRUTH.items())]:
-            values = rng.normal(mean, 3.0, (50 if method == "reference" else SEEDS, FORGET))
-            values[:, 0] = -25.0
-            made[f"log_entropy/{method}/{step}"] = np.minimum(values, 0.8)
-    for method, truth in TRUTH.items():
-        made[f"score/{method}"] = rng.normal(truth[3], 1, (SEEDS, FORGET))
-    return {**made, "score/negatives": rng.normal(0, 1, (SEEDS, FORGET))}
-
-
-def run(scenario: str, steps: int) -> dict[str, Any]:
-    """What `run.json` holds."""
-    methods: list[dict[str, Any]] = [
-        {
-            "name": name, "summary": f"What {name} does in one line.", "needs": ["forget"], "cite": "hoang2024pgu",
-            "settings": {"lr": 0.05, "epochs": 100}, "tuned": {"lr": 0.05} if name == "pgu" else {}, "status": "ok",
-            "notes": [{"seed": seed, "step": 0, "status": "ok", "numbers": {}} for seed in range(SEEDS)],
-        }
-        for name in [*TRUTH, "ntk"]
-    ]  # fmt: skip
-    methods[-1]["status"] = "failed: out of memory in step 1 | 80% & <b>"
-    methods[4]["notes"][1] = {"seed": 1, "step": 0, "status": "not_converged", "numbers": {"epochs": 7.0}}
-    return {
-        "title": f"Unlearning on digits: {scenario}", "command": "python run_benchmark.py --preset digits",
-        "config": {"dataset": "digits", "note": NASTY}, "config_hash": "ab12cd34", "dataset": "digits",
-        "architecture": "digits_cnn", "scenario": scenario, "class_names": CLASSES, "steps": steps,
-        "recipe": {"name": "digits", "epochs": 20, "batch_size": 64, "lr": 0.05}, "methods": methods,
-        "removed_classes": [2] if scenario == "class_removal" else [], "reference_models": 50,
-        "shadow": {"train": 40, "validation": 5, "test": 5}, "seeds": list(range(SEEDS)), "git": "d7d3380",
-        "versions": {"torch": "2.13.0", "numpy": "2.4.6"}, "hardware": {"cpu": "8 cores"}, "seconds": {"train": 41.5},
-    }  # fmt: skip
-
-
-def fabricate(folder: Path, scenario: str) -> Path:
-    """Save a results folder of a scenario, the same at every call."""
-    rng = np.random.default_rng(SCENARIOS.index(scenario))
-    steps = 4 if scenario == "incremental" else 1
-    save(folder, Results(run(scenario, steps), records(scenario, steps, rng), samples(steps, rng)))
-    return folder
-
-
-@pytest.fixture(scope="module", params=SCENARIOS)
-def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = fabricate(tmp_path_factory.mktemp(request.param), request.param)
-    assert build(folder) == (folder / "table.md").read_text(encoding="utf-8")
-    return folder
-
-
-def rows(folder: Path, first: str) -> list[list[str]]:
-    """The cells of all Markdown rows that begin with a name."""
+def grids(folder: Path) -> list[list[list[str]]]:
+    """The tables of `table.md` as lists of rows of cells, heads first."""
     text = (folder / "table.md").read_text(encoding="utf-8")
-    lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line] for line in lines if line[0].strip() == first]
+    found = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
+    lines = [[re.split(r"(?<!\\)\|", line)[1:-1] for line in grid.splitlines()] for grid in found]
+    return [[[cell.strip() for cell in cells] for number, cells in enumerate(grid) if number != 1] for grid in lines]
+
+
+def test_table_shows_mean_deviation_and_gap_of_the_records(built: Path) -> None:
+    results = load(built)
+    numbers, last = Numbers(results.records), results.run["steps"] - 1
+    metric = "error_unmasked" if results.run["scenario"] == "class_removal" else "error"
+    row = [cells for cells in grids(built)[0] if cells[0] == "pgu †"][last]
+    values = [r.value for r in results.records
+              if (r.method, r.metric, r.part, r.step) == ("pgu", metric, "forget", last) and r.seed != "all"]  # fmt: skip
+    gap = numbers.summary("pgu", f"{metric}_gap", "forget", last)
+    assert gap is not None
+    shown = row[2:] if last else row[1:]
+    assert shown[0] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+    assert shown[1].startswith(f"{gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]".replace("-", "−"))
+
+
+def test_table_has_every_row_and_no_empty_cell(built: Path) -> None:
+    steps = load(built).run["steps"]
+    for place, grid in enumerate(grids(built)):
+        names = [cells[0] for cells in grid[1:]]
+        for name in ("original", "retrain", "pgu †", "eu_k", "scrub"):
+            assert names.count(name) == steps
+        assert names.count("retrained pool (n=50)") == (steps if place < 2 else 0)
+        assert len({len(cells) for cells in grid}) == 1
+        assert all(all(cells) for cells in grid)
+
+
+def test_failed_method_stays_with_its_reason(built: Path) -> None:
+    first, *others = grids(built)
+    (row,) = [cells for cells in first if cells[0] == "ntk"]
+    assert row[-1] == r"failed: out of memory in step 1 \| 80% & &lt;b>" and set(row[2:-1]) == {"n/a"}
+    assert all(cells[-1] == "failed" for grid in others for cells in grid if cells[0] == "ntk")
+    assert latex.escape(LOST) in (built / "table.tex").read_text(encoding="utf-8")
+    assert any("not_converged in 1 of" in cells[-1] for cells in first if cells[0] == "scrub")
+
+
+def test_ratio_reads_and_tuned_settings_are_shown(built: Path) -> None:
+    numbers = Numbers(load(built).records)
+    share = numbers.value("pgu", "seconds_request", None) / numbers.value("retrain", "seconds_request", None)
+    row = next(cells for cells in grids(built)[2] if cells[0] == "pgu †")
+    assert significant(share, 2) in row
+    assert "F 25,000 · R 0 · V 0 · S 600" in row
+    assert "† tuned for this preset, not the authors' defaults: pgu: lr=0.05." in (built / "table.md").read_text(
+        "utf-8"
+    )
+
+
+def test_star_marks_what_cannot_be_told_from_retraining() -> None:
+    def gap(low: float, high: float) -> Record:
+        return Record("pgu", "all", 0, "forget", "error_gap", (low + high) / 2, low, high, 5)
+
+    assert alike(gap(-0.1, 0.4), 0.0) and alike(gap(0.0, 0.0), 0.0) and alike(gap(1e-14, 1e-14), 0.0)
+    assert alike(gap(0.1, 0.2), 0.3) and not alike(gap(0.1, 0.2), 0.15)
+    assert not alike(gap(math.nan, math.nan), 9.0)
+
+
+def test_numbers_are_written_without_traps() -> None:
+    assert fixed(-0.001) == "0.00" and fixed(-1.5, signed=True) == "−1.50" and fixed(math.nan) == "n/a"
+    assert mean_sd(9.283, 1.25) == "9.28 ± 1.25" and mean_sd(9.283, math.nan) == "9.28 ± n/a"
+    assert with_interval(Record("m", "all", 0, "p", "x", 0.5)) == "0.50 [n/a]" and with_interval(None) == "n/a"
+    assert significant(1021.4) == "1,021" and significant(0.0864, 2) == "0.086" and significant(0.0) == "0.00"
+    assert memory(3.5e6) == "3.34 MiB" and memory(5 * 2.0**30) == "5.00 GiB"
+
+
+def test_findings_follow_from_the_numbers(tmp_path: Path) -> None:
+    text = " ".join(findings.sentences(load(fabricate(tmp_path, "sample_removal"))))
+    assert "By forget error, pgu cannot be told from retraining (95 % intervals over 5 seeds" in text
+    assert re.search(r"It takes 0\.0\d+ of the time of retraining", text)
+    assert re.search(r"stays below that of retraining.* for eu_k \(−8", text)
+    assert re.search(r"goes beyond that of retraining for scrub \(\+4", text)
+    assert "ntk failed: out of memory" in text and "Caution" not in text
+
+
+def test_one_seed_claims_nothing(tmp_path: Path) -> None:
+    results = load(fabricate(tmp_path, "sample_removal"))
+    single = [dataclasses.replace(r, low=math.nan, high=math.nan) for r in results.records if r.seed in ("0", "all")]
+    results = dataclasses.replace(results, run={**results.run, "seeds": [0]}, records=single)
+    text = tables.markdown(results, tables.build(results))
+    assert "± n/a" in text and "[n/a]" in text and "]*" not in text
+    said = findings.sentences(results)
+    assert any("nothing is concluded" in sentence for sentence in said)
+    assert not any("cannot be told" in sentence for sentence in said)
+
+
+def test_histogram_loses_no_mass() -> None:
+    values = np.array([-np.inf, -25.0, -19.0, -4.0, 0.99, 1.0, 1.6, np.inf, np.nan])
+    edges = curves.bin_edges("sample_removal", 10_000)
+    counts = curves.binned(values, edges)
+    assert len(edges) == 101 and counts.sum() == 8 and counts[0] == 2 and counts[-1] == 2
+    assert len(curves.bin_edges("class_removal", 10_000)) == 100 and len(curves.bin_edges("class_removal", 60)) == 26
+
+
+def test_drawn_areas_add_up_to_one(built: Path) -> None:
+    results = load(built)
+    edges = curves.bin_edges(results.run["scenario"], 300)
+    for shares in figures.entropy_shares(results, ["pgu"], edges).values():
+        area = sum(float(heights @ np.diff(borders)) for heights, borders in figures.pieces(shares, edges))
+        assert area == pytest.approx(1) and shares[0] > 0
+
+
+def test_roc_of_known_scores() -> None:
+    grid = np.linspace(0, 1, 11)
+    tied = curves.rates(np.zeros((2, 5)), np.zeros((2, 5)), grid)
+    assert np.allclose(tied, grid)
+    apart = curves.rates(np.ones((1, 5)), np.zeros((2, 5)), grid)
+    assert np.allclose(apart, 1)
+    draws = np.random.default_rng(0).normal(size=(2, 400))
+    false, true = curves.roc(draws[0] + 1, draws[1])
+    wins = (draws[0][:, None] + 1 > draws[1]).mean()
+    assert np.trapezoid(true, false) == pytest.approx(wins)
+
+
+def test_figures_are_those_the_run_has_numbers_for(built: Path) -> None:
+    names = {path.name for path in (built / "figures").iterdir()}
+    expected = ["entropy_histograms", "roc"] + (["class_shift"] if built.name.startswith("class") else [])
+    assert names == {f"{name}.{kind}" for name in expected for kind in ("png", "pdf")}
+
+
+def test_figures_without_samples_are_removed(tmp_path: Path) -> None:
+    results = load(fabricate(tmp_path, "class_removal"))
+    figures.write(results, tmp_path / "figures")
+    bare = dataclasses.replace(results, samples={}, records=[r for r in results.records if ":" not in r.metric])
+    assert figures.write(bare, tmp_path / "figures") == [] and not list((tmp_path / "figures").iterdir())
+
+
+class Page(HTMLParser):
+    """Collects tags, their attributes, headings and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page_is_self_contained_and_accessible(built: Path) -> None:
+    text = (built / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+    assert not re.search(r"url\(|@import|https?://", text)
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert images and all((i["src"] or "").startswith("data:image/png;base64,") and i["alt"] for i in images)
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in pairwise(levels))
+    assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
+    names = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(names) == len(set(names))
+    assert "python run_benchmark.py --preset digits" in page.text and "torch" in page.text
+
+
+def test_hostile_names_are_escaped(classes: Path) -> None:
+    page = (classes / "report.html").read_text(encoding="utf-8")
+    assert NASTY not in page and "&lt;img src=x" in page and NASTY in Page(page).text
+    assert NASTY not in (classes / "table.md").read_text(encoding="utf-8")
+    assert figures._shown_classes(load(classes), Numbers(load(classes).records)) == CLASSES[1:]
+    assert latex.escape("a_b & 50% #1 ~^{x}\\ é ↓ 日") == (
+        r"a\_b \& 50\% \#1 \textasciitilde{}\textasciicircum{}\{x\}\textbackslash{} é \ensuremath{\downarrow} ?"
+    )
+
+
+def test_latex_is_balanced_and_compiles(classes: Path, tmp_path: Path) -> None:
+    text = (classes / "table.tex").read_text(encoding="utf-8")
+    opened, closed = (re.findall(rf"\\{word}{{(\w+\*?)}}", text) for word in ("begin", "end"))
+    assert sorted(opened) == sorted(closed)
+    bare = re.sub(r"\\[{}]", "", text)
+    assert bare.count("{") == bare.count("}")
+    parts = re.findall(r"% begin table (\w+)\n(.*?)% end table \1", text, flags=re.DOTALL)
+    assert [name for name, _ in parts] == ["forgotten", "accuracy", "cost"]
+    assert all("ab12cd34" in part and "torch 2.13.0" in part and r"\cite{hoang2024pgu}" in part for _, part in parts)
+    if shutil.which("pdflatex"):
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", str(classes / "table.tex")]
+        assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+
+
+def test_citations_have_references() -> None:
+    keys = re.findall(r"^@\w+{(\w+),$", (ROOT / "reports" / "references.bib").read_text(encoding="utf-8"), re.MULTILINE)
+    cited = [key for path in (*(ROOT / "methods").glob("*.py"), *(ROOT / "attacks").glob("*.py"))
+             for key in re.findall(r'cite: ClassVar\[str\] = "(\w+)"', path.read_text(encoding="utf-8"))]  # fmt: skip
+    assert len(keys) == len(set(keys)) and set(cited) <= set(keys)
+
+
+def test_build_needs_no_torch_and_repeats_to_the_byte(classes: Path, tmp_path: Path) -> None:
+    fabricate(tmp_path, "class_removal")
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", ALONE, str(tmp_path)], check=True, env=environment, cwd=tmp_path)
+    for path in [*WRITTEN, *(f"figures/{p.name}" for p in (classes / "figures").iterdir())]:
+        assert (tmp_path / path).read_bytes() == (classes / path).read_bytes(), path
+
+
+def test_key_explains_every_kind_of_column(built: Path) -> None:
+    results = load(built)
+    key = " ".join(words.key(results, tables.build(results)))
+    assert all(word in key for word in ("gap", "*", "Entropy W1", "Attack AUC", "prepare", "÷ retrain", "F forget"))
+    assert len(TRUTH) + 1 == len(results.run["methods"])
+
+
+def test_missing_folder_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no results folder"):
+        build(tmp_path / "nowhere")
