@@ -24,8 +24,8 @@ class Images:
         self.std = torch.tensor(dataset.std, device=device).view(shape)
 
     def take(self, index: Tensor) -> Tensor:
-        """Normalized float32 images `[len(index), c, h, w]`."""
-        return (self.pixels[index].float() - self.mean) / self.std
+        """Normalized images `[len(index), c, h, w]`, float32 unless torch's default is another type."""
+        return (self.pixels[index].to(self.mean.dtype) - self.mean) / self.std
 
 
 def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,43 @@
+# make demo | make test | make lint: each sets up what it needs first.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: setup demo test test-slow lint check-numbers update-numbers clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "needs Python 3.11 or newer"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/python run_benchmark.py --scenario class_removal --methods pgu,scrub
+
+test: setup
+	$(BIN)/python -m pytest -n 2
+
+test-slow: setup
+	$(BIN)/python -m pytest -n 2 -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# A small fixed benchmark against its stored baseline: fails when a number moved.
+check-numbers: setup
+	$(BIN)/python run_benchmark.py --preset ci --store build/ci-store --out build/ci-results
+	$(BIN)/python run_benchmark.py compare build/ci-results --baseline baselines/ci.json
+
+update-numbers: setup
+	$(BIN)/python run_benchmark.py --preset ci --store build/ci-store --out build/ci-results
+	$(BIN)/python run_benchmark.py compare build/ci-results --baseline baselines/ci.json --update-baseline
+
+clean:
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis

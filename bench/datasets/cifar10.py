@@ -1,0 +1,181 @@
+"""CIFAR-10, 32 x 32 color photographs, ten classes: 50,000 for training in file order, 5,000 validation, 5,000 test.
+
+Nothing is downloaded. The folder that `--data-dir` or the environment variable UNLEARNING_DATA names (default `data`)
+holds the archive `cifar-10-python.tar.gz` or the folder `cifar-10-batches-py` that is in it, there or in a folder
+`cifar10`. Every batch must have its published MD5 sum.
+Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import random
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from bench.interface import Dataset, UsageError
+
+HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
+ARCHIVE, FOLDER = "cifar-10-python.tar.gz", "cifar-10-batches-py"
+ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+TRAIN = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
+TEST = "test_batch"
+MD5 = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023)  # the authors', of pixels in [0, 1]
+SPLIT_SEED = 0
+MEANWHILE = "--preset digits needs no download"
+
+
+def load() -> Dataset:
+    """Read and check the six batches. Raises UsageError, in one line, if they are missing or are not the published ones."""
+    return _load(Path(os.environ.get("UNLEARNING_DATA") or "data"), MD5)
+
+
+def _load(root: Path, sums: Mapping[str, str] | None) -> Dataset:
+    """The data set in `root`; `sums` are the MD5 sums to hold the batches against, None for a test's own batches."""
+    raw = _read(root)
+    if sums is not None:
+        _verify(root, raw, sums)
+    try:
+        batches = {name: _unpickle(content) for name, content in raw.items()}
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise UsageError(f"the batches of CIFAR-10 in {root} are no batches ({error}); {_remedy(root)}") from error
+    test_x, test_y = batches[TEST]
+    test, validation = halves(test_y)
+    return Dataset(
+        name="cifar10",
+        train_x=np.concatenate([batches[name][0] for name in TRAIN]),
+        train_y=np.concatenate([batches[name][1] for name in TRAIN]),
+        validation_x=test_x[validation],
+        validation_y=test_y[validation],
+        test_x=test_x[test],
+        test_y=test_y[test],
+        class_names=CLASSES,
+        mean=tuple(255 * value for value in MEAN),
+        std=tuple(255 * value for value in STD),
+    )
+
+
+def halves(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted indices of the test half and of the validation half of the 10,000 test images, balanced.
+
+    As the authors' code: one generator (Python's own, seeded 0) shuffles the indices of each class in turn; the first
+    half of each is for test.
+    """
+    generator = random.Random(SPLIT_SEED)
+    test: list[int] = []
+    validation: list[int] = []
+    for number in range(len(CLASSES)):
+        members = np.flatnonzero(labels == number).tolist()
+        generator.shuffle(members)
+        test += members[: len(members) // 2]
+        validation += members[len(members) // 2 :]
+    return np.sort(np.array(test, dtype=np.int64)), np.sort(np.array(validation, dtype=np.int64))
+
+
+def _read(root: Path) -> dict[str, bytes]:
+    """The six files as they are, from the folder or else from the archive."""
+    for place in (root, root / "cifar10"):
+        try:
+            if (place / FOLDER).is_dir():
+                return {name: (place / FOLDER / name).read_bytes() for name in MD5}
+            if (place / ARCHIVE).is_file():
+                return _extract(place / ARCHIVE)
+        except (OSError, EOFError, KeyError, tarfile.TarError) as error:  # zlib's own error is an OSError or EOFError here
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise UsageError(f"cannot read CIFAR-10 in {place} ({reason}); {_remedy(root)}") from error
+    raise UsageError(f"CIFAR-10 is not in the folder {root}; {_remedy(root)}")
+
+
+def _extract(path: Path) -> dict[str, bytes]:
+    """The six files in the archive, unpacked into memory in one pass."""
+    wanted = {f"{FOLDER}/{name}": name for name in MD5}
+    found: dict[str, bytes] = {}
+    with tarfile.open(path, "r|gz") as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.name in wanted else None
+            if content is not None:
+                found[wanted[member.name]] = content.read()
+    if missing := [name for name in MD5 if name not in found]:
+        raise KeyError(f"{missing[0]} is not in {path.name}")
+    return found
+
+
+def _verify(root: Path, raw: Mapping[str, bytes], sums: Mapping[str, str]) -> None:
+    for name, content in raw.items():
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if found != sums[name]:
+            raise UsageError(f"{name} of CIFAR-10 has MD5 {found}, published is {sums[name]}; {_remedy(root)}")
+
+
+def _remedy(root: Path) -> str:
+    get = f"get '{ARCHIVE}' (MD5 {ARCHIVE_MD5}) from {HOME}, put it or its '{FOLDER}' folder into {root}"
+    return f"{get} or name another folder with --data-dir; {MEANWHILE}"
+
+
+class _PixelType:
+    """Stands for numpy's dtype; there is one type of array in these files, unsigned bytes."""
+
+    def __init__(self, code: bytes | str, *_: object) -> None:
+        if code not in (b"u1", "u1"):
+            raise pickle.UnpicklingError(f"an array of {code!r}, not of unsigned bytes")
+
+    def __setstate__(self, state: object) -> None:
+        """Nothing to restore: unsigned bytes have no byte order."""
+
+
+class _Pixels:
+    """Stands for numpy's array and for the function that makes an empty one."""
+
+    def __init__(self, *_: object) -> None:
+        self.array = np.empty((0, 0), np.uint8)
+
+    def __setstate__(self, state: tuple[int, tuple[int, ...], _PixelType, bool, bytes]) -> None:
+        _, shape, kind, columns_first, content = state
+        if not isinstance(kind, _PixelType) or columns_first:
+            raise pickle.UnpicklingError("an array that is not one of unsigned bytes, row after row")
+        self.array = np.frombuffer(content, np.uint8).reshape(shape)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads plain values and arrays of unsigned bytes. A pickle that names anything else is refused, nothing is run.
+
+    Not even numpy's own functions are called: what the files name is replaced by the two classes above.
+    """
+
+    STANDS_FOR = {"_reconstruct": _Pixels, "ndarray": _Pixels, "dtype": _PixelType}
+
+    def find_class(self, module: str, name: str) -> type:
+        """The stand-in for what numpy's arrays name in a pickle."""
+        if module not in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") or name not in self.STANDS_FOR:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return self.STANDS_FOR[name]
+
+    def persistent_load(self, pid: object) -> object:
+        """Refused: the files have none."""
+        raise pickle.UnpicklingError("it refers to something outside")
+
+
+def _unpickle(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 `[n, 3, 32, 32]` and labels int64 `[n]` of one batch."""
+    batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+    pixels, labels = batch[b"data"], batch[b"labels"]
+    images = pixels.array.reshape(-1, 3, 32, 32)
+    numbers = np.array(labels, dtype=np.int64)
+    if numbers.shape != images.shape[:1] or not np.isin(numbers, range(len(CLASSES))).all():
+        raise ValueError("labels that do not fit the images")
+    return images, numbers

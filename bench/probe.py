@@ -1,0 +1,154 @@
+"""The tiny problem on which contract tests try a method: four digits, 96 training images, a narrow net, float64."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench import config, loop, registry, scenarios, training, unlearning
+from bench.architectures import digits_cnn
+from bench.dataview import Images, MeteredPart
+from bench.interface import SCENARIOS, Dataset, Method, Request
+
+CLASSES, PER_CLASS = 4, 24
+RECIPE = config.Recipe(name="contract", lr=0.1, epochs=6, batch_size=16)
+
+
+class Broken(Exception):
+    """A method breaks the contract; the message says how."""
+
+
+class Probe:
+    """One method on the tiny problem: four digits, 96 training images, a narrow net."""
+
+    def __init__(self, name: str, cls: type[Method]) -> None:
+        self.name, self.cls = name, cls
+        self.dataset, self.original = _problem()
+        self._done: dict[int, unlearning.Done] = {}
+
+    @functools.cached_property
+    def method(self) -> Method:
+        """The method with its defaults, which every field must have."""
+        return self.cls()
+
+    def scenario(self) -> str:
+        """A scenario that the method supports, sample removal if it can."""
+        return next(name for name in SCENARIOS if name in self.cls.supports)
+
+    def request(self, scenario: str, labels: np.ndarray | None = None) -> list[Request]:
+        """Requests of a scenario on the tiny problem."""
+        kinds = {
+            "sample_removal": scenarios.SampleRemoval(count=12),
+            "class_removal": scenarios.ClassRemoval(removed=(1,)),
+            "incremental": scenarios.Incremental(steps=2, per_class=3),
+            "depoisoning": scenarios.Depoisoning(flips=3),
+        }
+        return kinds[scenario].requests(self.dataset.train_y if labels is None else labels, CLASSES, seed=0)
+
+    def setting(self, scenario: str, requests: list[Request], permutation: np.ndarray | None = None) -> unlearning.Setting:
+        """The harness's setting; with a permutation, class c is called permutation[c] and so is its output."""
+        labels = self.dataset.train_y.copy()
+        for request in requests:
+            if request.wrong_labels is not None:
+                labels[request.forget] = request.wrong_labels
+        dataset, build = self.dataset, _build
+        if permutation is not None:
+            labels = permutation[labels]
+            dataset = dataclasses.replace(dataset, train_y=permutation[dataset.train_y], validation_y=permutation[dataset.validation_y])
+
+            def build(seed: int) -> nn.Module:
+                return permuted(_build(seed), permutation)
+
+        return unlearning.Setting.of(dataset, labels, RECIPE, scenario, "cpu", build)
+
+    def run(self, seed: int = 1) -> unlearning.Done:
+        """The outcome with defaults on the first supported scenario; computed once per seed."""
+        if seed not in self._done:
+            self._done[seed] = self.carry_out(seed=seed)
+        return self._done[seed]
+
+    def carry_out(
+        self,
+        *,
+        method: Method | None = None,
+        scenario: str | None = None,
+        requests: list[Request] | None = None,
+        seed: int = 1,
+        permutation: np.ndarray | None = None,
+    ) -> unlearning.Done:
+        """Prepare and carry out all requests of a scenario; the outcome of the last."""
+        scenario, method = scenario or self.scenario(), method or self.method
+        requests = self.request(scenario) if requests is None else requests
+        setting = self.setting(scenario, requests, permutation)
+        model = copy.deepcopy(self.original)
+        if permutation is not None:
+            model = permuted(model, permutation)
+            gone = [tuple(int(permutation[c]) for c in request.removed_classes) for request in requests]
+            requests = [dataclasses.replace(r, removed_classes=g) for r, g in zip(requests, gone, strict=True)]
+        state, _, taken = unlearning.prepare(setting, self.name, method, model, seed=7)
+        for request in requests:
+            done = unlearning.unlearn(setting, self.name, method, model, request, state=state, seed=seed, original_seed=7)
+            model, state = done.model, done.state
+        return dataclasses.replace(done, taken=done.taken | taken)
+
+
+@functools.cache
+def _data() -> Dataset:
+    digits: Dataset = registry.load("datasets", "digits")()
+    changes: dict[str, np.ndarray] = {}
+    for part, most in (("train", PER_CLASS), ("validation", 15), ("test", 15)):
+        labels = digits.labels(part)
+        chosen = np.sort(np.concatenate([np.flatnonzero(labels == c)[:most] for c in range(CLASSES)]))
+        changes |= {f"{part}_x": digits.images(part)[chosen], f"{part}_y": labels[chosen]}
+    names = digits.class_names[:CLASSES]
+    return dataclasses.replace(digits, name="contract", class_names=names, **changes)  # type: ignore[arg-type]
+
+
+def _narrow(channels: int, size: int, classes: int) -> nn.Module:
+    return digits_cnn.build(channels, size, classes, width=4)
+
+
+def _build(seed: int) -> nn.Module:
+    return training.new_model(_narrow, _data(), seed)
+
+
+@functools.cache
+def _problem() -> tuple[Dataset, nn.Module]:
+    """The data and an original trained on it."""
+    dataset = _data()
+    model = _build(7)
+    index = torch.arange(len(dataset.train_y))
+    part = MeteredPart(Images(dataset, "train", "cpu"), index, torch.from_numpy(dataset.train_y))
+    loop.fit(model.train(), part, RECIPE, training.order_generator(7))
+    return dataset, model.eval()
+
+
+def permuted(model: nn.Module, permutation: np.ndarray) -> nn.Module:
+    """The model whose output `permutation[c]` is the given model's output c."""
+    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    back = torch.from_numpy(np.argsort(permutation))
+    with torch.no_grad():
+        head.weight.copy_(head.weight[back])
+        if head.bias is not None:
+            head.bias.copy_(head.bias[back])
+    return model
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, dataset: Dataset) -> Tensor:
+    images = Images(dataset, "test", "cpu")
+    logits: Tensor = model.eval()(images.take(torch.arange(len(images.pixels))))
+    return logits
+
+
+def finite_outputs(model: nn.Module, dataset: Dataset) -> None:
+    logits = logits_of(model, dataset)
+    if logits.shape != (len(dataset.test_y), CLASSES):
+        raise Broken(f"outputs have shape {tuple(logits.shape)}, not ({len(dataset.test_y)}, {CLASSES}): keep the head")
+    if not torch.isfinite(logits).all():
+        raise Broken("outputs are not finite")
