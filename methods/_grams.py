@@ -55,7 +55,7 @@ def _accumulate(grams: dict[str, Tensor], name: str, stride: str, layer: nn.Modu
     padded = _pad(layer, x)
     size = layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]
     per_image = size * padded.shape[2] * padded.shape[3]  # an upper bound
-    for images in padded.split(max(1, CHUNK // per_image)):
+    for images in torch.split(padded, max(1, CHUNK // per_image)):
         step = layer.stride if stride == "true" else 1
         patches = torch.nn.functional.unfold(images.double(), layer.kernel_size, layer.dilation, 0, step)
         _add(grams, name, patches.transpose(0, 1).reshape(size, -1))

@@ -24,14 +24,15 @@ Moving = list[tuple["Tensor", "Update"]]  # weights, each with what projects its
 def descend(method: PGU, model: nn.Module, data: DataView, ctx: Context, moving: Moving) -> tuple[str, int]:
     """Move the weights of `model` in place; the status, and the number of epochs run."""
     weights = [weight for weight, _ in moving]
+    epochs = method.epochs if moving else 0  # with every layer frozen there is nothing to do
     history = [accuracies(model, data, ctx)]
     best, kept = -1.0, _copies(weights)
-    while not (end := verdict(history, ctx, method.epochs, method.max_drop)):
+    while not (end := verdict(history, ctx, epochs, method.max_drop)):
         before = _copies(weights)
-        lr = method.lr * (method.end_lr / method.lr) ** ((len(history) - 1) / method.epochs)
+        lr = method.lr * (method.end_lr / method.lr) ** ((len(history) - 1) / epochs)
         _epoch(method, model, data.forget, ctx, moving, lr)
         history.append(accuracies(model, data, ctx))
-        ctx.progress(f"epoch {len(history) - 1} of at most {method.epochs}")
+        ctx.progress(f"epoch {len(history) - 1} of at most {epochs}")
         if history[-1].validation > best:
             best, kept = history[-1].validation, _copies(weights)
     if end.back:
@@ -52,7 +53,7 @@ def _epoch(method: PGU, model: nn.Module, forget: Part, ctx: Context, moving: Mo
         value = loss(
             model(x), y, offset=offset, weight=method.entropy_weight, scenario=ctx.scenario, removed=ctx.removed_classes
         )
-        gradients = torch.autograd.grad(value, weights) if weights else ()
+        gradients = torch.autograd.grad(value, weights)
         with torch.no_grad():
             steps = [update(g.flatten(1)).view_as(g) for (_, update), g in zip(moving, gradients, strict=True)]
             torch._foreach_add_(weights, steps, alpha=-lr)

@@ -57,14 +57,17 @@ class PGU(Method):
         default={}, description="gamma of single layers, by module name"
     )
     rank_rule: Literal["paper", "fewer"] = Field(
-        default="paper", description="smallest rank that reaches gamma, or the code's count of those that do not exceed it"
+        default="paper",
+        description="smallest rank that reaches gamma, or the code's count of those that do not exceed it",
     )
     spectrum: Literal["sigma", "sigma2"] = Field(default="sigma", description="what gamma is a share of")
     stride: Literal["true", "unit"] = Field(default="true", description="stride of the patches behind the statistics")
     entropy_weight: float = Field(
         default=0.2, ge=-100, le=100, description="weight of the entropy: maximized; in depoisoning minimized"
     )
-    offset: float | None = Field(default=None, ge=0, le=1, description="epsilon in the loss; none: 0.05, depoisoning 0.1")
+    offset: float | None = Field(
+        default=None, ge=0, le=1, description="epsilon in the loss; none: 0.05, depoisoning 0.1"
+    )
     lr: float = Field(default=0.05, gt=0, le=10, description="learning rate of the first epoch")
     end_lr: float = Field(default=0.01, gt=0, le=10, description="nominal learning rate after the last epoch")
     epochs: int = Field(default=100, ge=0, le=100_000, description="most passes over the forget set")

@@ -35,7 +35,9 @@ class Scrub(Method):
     cite: ClassVar[str] = "kurmanji2023scrub"
 
     temperature: float = Field(default=4.0, gt=0, le=1_000, description="T")
-    alpha: float = Field(default=0.001, ge=0, le=1_000, description="weight of staying near the teacher on retained data")
+    alpha: float = Field(
+        default=0.001, ge=0, le=1_000, description="weight of staying near the teacher on retained data"
+    )
     gamma: float = Field(default=0.99, ge=0, le=1_000, description="weight of cross-entropy on retained data")
     msteps: int = Field(default=2, ge=0, le=10_000, description="epochs that also pass over the forget set")
     epochs: int = Field(default=3, ge=0, le=10_000, description="passes over the retained data")
