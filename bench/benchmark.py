@@ -19,13 +19,22 @@ from bench.config import Config
 from bench.interface import Record, UsageError
 from bench.progress import Progress
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "xgboost-cpu", "xgboost", "safetensors", "joblib", "pydantic", "matplotlib")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "xgboost-cpu",
+    "xgboost",
+    "safetensors",
+    "joblib",
+    "pydantic",
+    "matplotlib",
+)
 ATTEMPTS = 100  # damaged store entries that one run mends before it gives up
 
 
-def run(
-    config: Config, store_folder: Path, out: Path, *, jobs: int, force: bool, command: str
-) -> tuple[str, bool]:
+def run(config: Config, store_folder: Path, out: Path, *, jobs: int, force: bool, command: str) -> tuple[str, bool]:
     """Carry a config out and write the results folder.
 
     Returns:
@@ -35,6 +44,7 @@ def run(
     with clock.phase("plan"):
         entries = store.Store(store_folder)
         planned = plan.make(config)
+    _require_device(config.device)
     print(first_line(planned), flush=True)
     if force:
         for _, kind, key in planned.jobs():
@@ -51,7 +61,9 @@ def run(
     return text, bool(failures)
 
 
-def _carry_out(planned: plan.Plan, entries: store.Store, jobs: int, clock: runner.Clock) -> tuple[dict[str, str], list[Record], dict[str, Any]]:
+def _carry_out(
+    planned: plan.Plan, entries: store.Store, jobs: int, clock: runner.Clock
+) -> tuple[dict[str, str], list[Record], dict[str, Any]]:
     """Do what is missing, until every entry that is read is whole."""
     from bench import evaluation
 
@@ -72,11 +84,29 @@ def _carry_out(planned: plan.Plan, entries: store.Store, jobs: int, clock: runne
     raise UsageError(f"the store {entries.folder} keeps losing entries; check the disk or choose another with --store")
 
 
+def _require_device(device: str) -> None:
+    """Raise UsageError, before any work, if torch cannot use the device."""
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except Exception as error:  # torch raises many kinds here
+        reason = str(error).split("\n")[0]
+        raise UsageError(f"cannot use the device {device}: {reason}; --device cpu always works") from error
+
+
 def _import_early() -> None:
     """Import what comes after training while other processes train; seconds of it would otherwise come on top."""
 
     def work() -> None:
-        for module in ("xgboost", "matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf"):
+        for module in (
+            "xgboost",
+            "matplotlib.figure",
+            "matplotlib.backends.backend_agg",
+            "matplotlib.backends.backend_pdf",
+        ):
             with contextlib.suppress(ImportError):  # whoever needs it says so
                 importlib.import_module(module)
 
@@ -87,7 +117,9 @@ def first_line(planned: plan.Plan) -> str:
     """What this run runs on, and how to get the paper's setting instead."""
     config = planned.config
     what = f"{config.scenario} on {planned.dataset.name} ({len(planned.labels)} training images), {config.architecture}"
-    return f"{what}, recipe {config.recipe.name} ({config.recipe.line()}); for the paper's setting: --preset paper-table1"
+    return (
+        f"{what}, recipe {config.recipe.name} ({config.recipe.line()}); for the paper's setting: --preset paper-table1"
+    )
 
 
 # Seconds of one job of each kind, measured on the digits on one core of a 2-core machine; a store that has finished
@@ -121,7 +153,9 @@ def prepare_out(config: Config, out: Path | None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot make the results folder {folder}: {error.strerror}; choose another with --out") from error
+        raise UsageError(
+            f"cannot make the results folder {folder}: {error.strerror}; choose another with --out"
+        ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"the results folder {folder} is not writable; choose another with --out")
     return folder
@@ -141,7 +175,9 @@ def scientific(config: Config) -> dict[str, Any]:
     return values
 
 
-def describe(planned: plan.Plan, entries: store.Store, failures: dict[str, str], clock: runner.Clock, command: str) -> dict[str, Any]:
+def describe(
+    planned: plan.Plan, entries: store.Store, failures: dict[str, str], clock: runner.Clock, command: str
+) -> dict[str, Any]:
     """The contents of `run.json`."""
     config = planned.config
     return {
@@ -179,7 +215,9 @@ def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: d
     for item in row.runs:
         if item.key not in failures:
             meta = entries.meta("unlearned", item.key)
-            notes.append({"seed": item.repeat, "step": item.request.step, "status": meta["status"], "numbers": meta["notes"]})
+            notes.append(
+                {"seed": item.repeat, "step": item.request.step, "status": meta["status"], "numbers": meta["notes"]}
+            )
     entry = next((name for name in config.methods if registry.short_name(name) == row.name), row.name)
     return {
         "name": row.name,

@@ -43,7 +43,11 @@ def _methods() -> list[str]:
         needs = " + ".join(cls.needs.words()) or "nothing"
         skipped = [scenario for scenario in scenarios.KINDS if scenario not in cls.supports]
         extra = f"needs {needs}" + (f"; cites {cls.cite}" if cls.cite else "")
-        rows.append(_line(name, registry.summary("methods", name), extra + (f"; not for {', '.join(skipped)}" if skipped else "")))
+        rows.append(
+            _line(
+                name, registry.summary("methods", name), extra + (f"; not for {', '.join(skipped)}" if skipped else "")
+            )
+        )
     return rows
 
 

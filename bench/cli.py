@@ -1,4 +1,4 @@
-"""The command line: run (the default), list, check, report and compare. Heavy libraries load only where they are used."""
+"""The command line: run (the default), list, check, report and compare; heavy libraries load where they are used."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are UsageError, so that every mistake is told the same way."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(f"{message}; see python run_benchmark.py {self.prog.split()[-1]} --help".replace("run_benchmark.py run_benchmark.py", "run_benchmark.py"))
+        raise UsageError(
+            f"{message}; see python run_benchmark.py {self.prog.split()[-1]} --help".replace(
+                "run_benchmark.py run_benchmark.py", "run_benchmark.py"
+            )
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,7 +85,9 @@ def parser() -> argparse.ArgumentParser:
     check = verbs.add_parser("check", help="contract tests on a method, by name or by path to its file")
     check.add_argument("method", nargs="+", help="registered name, `all`, or path/to/method.py")
     check.set_defaults(act=_check)
-    report = verbs.add_parser("report", help="rebuild table, LaTeX, figures and page from a results folder (needs no torch)")
+    report = verbs.add_parser(
+        "report", help="rebuild table, LaTeX, figures and page from a results folder (needs no torch)"
+    )
     report.add_argument("results", type=Path)
     report.set_defaults(act=_report)
     compare = verbs.add_parser("compare", help="tell which numbers moved against a baseline")
@@ -94,7 +100,10 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_run(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     run = verbs.add_parser(
-        "run", help="run the benchmark (the default)", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        "run",
+        help="run the benchmark (the default)",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("--scenario", help="one of " + ", ".join(SCENARIOS))
     run.add_argument("--methods", help="comma list of names or paths to method files, or all")
@@ -109,6 +118,9 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-ar
         help="change one value, such as pgu.gamma=0.9, scenario.count=30, recipe.epochs=20, shadow.train=16",
     )  # fmt: skip
     run.add_argument("--device", help="cpu (default), cuda, cuda:N or mps")
+    run.add_argument(
+        "--data-dir", type=Path, help="folder of downloaded data sets (default: $UNLEARNING_DATA, else data)"
+    )
     run.add_argument("--jobs", type=int, default=_cores(), help="processes that train models (default: %(default)s)")
     run.add_argument("--out", type=Path, help="results folder (default: results/SCENARIO-DATE-HASH)")
     run.add_argument("--store", type=Path, default=Path("store"), help="folder of finished work (default: %(default)s)")
@@ -126,6 +138,8 @@ def _run(chosen: argparse.Namespace) -> int:
 
     if chosen.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, got {chosen.jobs}")
+    if chosen.data_dir:
+        os.environ["UNLEARNING_DATA"] = str(chosen.data_dir)  # for worker processes too
     names = ("scenario", "methods", "dataset", "architecture", "recipe", "attack", "seeds", "device")
     resolved = config.resolve(chosen.preset, {name: getattr(chosen, name) for name in names}, chosen.changes)
     from bench import benchmark

@@ -51,7 +51,9 @@ def declares_itself(probe: Probe) -> None:
     if cls.batch_norm not in ("train", "eval", "frozen"):
         raise Broken(f"batch_norm must be train, eval or frozen, got {cls.batch_norm!r}")
     if cls.budget is not None and cls.budget not in cls.model_fields:
-        raise Broken(f"budget names {cls.budget!r}, which is no field; set budget = None if nothing turns the method off")
+        raise Broken(
+            f"budget names {cls.budget!r}, which is no field; set budget = None if nothing turns the method off"
+        )
 
 
 def changes_weights(probe: Probe) -> None:
@@ -124,7 +126,11 @@ def empty_request_is_handled(probe: Probe) -> None:
             raise Broken("raises a ValueError without a message on an empty forget set") from error
         return
     finite_outputs(model, probe.dataset)
-    if Need.FORGET in probe.method.reads() and Need.RETAIN not in probe.method.reads() and unlearning.changed(probe.original, model):
+    if (
+        Need.FORGET in probe.method.reads()
+        and Need.RETAIN not in probe.method.reads()
+        and unlearning.changed(probe.original, model)
+    ):
         raise Broken("changes weights although there is nothing to forget")
 
 
@@ -137,7 +143,9 @@ def knows_no_class_by_number(probe: Probe) -> None:
         ours, theirs = (logits_of(model, probe.dataset) for model in (plain, renamed))
         gap = float((theirs[:, permutation] - ours).abs().max() / (1 + ours.abs().max()))
         if not gap < 1e-3:
-            raise Broken(f"in {scenario} the result depends on which number a class has (outputs differ by {gap:.1e} of their size)")
+            raise Broken(
+                f"in {scenario} the result depends on which number a class has (outputs differ by {gap:.1e} of their size)"
+            )
 
 
 def treats_batch_norm_as_declared(probe: Probe) -> None:

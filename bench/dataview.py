@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from bench.loop import batch_bounds
 from bench.interface import Dataset, Need, UndeclaredRead
+from bench.loop import batch_bounds
 
 # Which need opens which part. `train` is the whole training set, for `prepare` only.
 OPENS = {"forget": Need.FORGET, "retain": Need.RETAIN, "validation": Need.VALIDATION, "train": Need.STATISTICS}

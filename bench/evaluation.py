@@ -1,4 +1,4 @@
-"""From stored outputs to records: the attack is fitted once per pool, every row read out once, both kept in the store."""
+"""From stored outputs to records: the attack is fitted and every row read out once; the store keeps both."""
 
 from __future__ import annotations
 
@@ -121,7 +121,10 @@ class _Evaluator:
             read |= prepared["samples_read"]
         if meta["peak_bytes"] is not None:
             records.append(_record(who, step, "-", "peak_bytes", float(meta["peak_bytes"])))
-        return records + [_record(who, step, part, "samples_read", float(read.get(part, 0))) for part in ("forget", "retain", "validation", "train")]
+        return records + [
+            _record(who, step, part, "samples_read", float(read.get(part, 0)))
+            for part in ("forget", "retain", "validation", "train")
+        ]
 
     def _reference(self, step: int) -> readings.Reference:
         if step not in self._references:
@@ -145,7 +148,8 @@ class _Evaluator:
     def _scores(self, logits: np.ndarray) -> np.ndarray:
         """Attack scores float64 `[models, n_forgotten]`."""
         attack = self.plan.config.attack_instance()
-        assert attack is not None and self.plan.attack_key is not None
+        assert attack is not None
+        assert self.plan.attack_key is not None
         if not self._fitted:
             self._fitted, _ = self.store.get("attack", self.plan.attack_key)
         return attack.score(self._fitted, logits, self.plan.labels[self.plan.requests[-1].forgotten])

@@ -104,9 +104,7 @@ def optimizer(parameters: Iterable[Tensor], recipe: Recipe) -> SGD | Adam:
     """The optimizer that a recipe names, over `parameters`."""
     if recipe.optimizer == "adam":
         return Adam(parameters, weight_decay=recipe.weight_decay)
-    return SGD(
-        parameters, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov
-    )
+    return SGD(parameters, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov)
 
 
 def learning_rates(recipe: Recipe, steps_per_epoch: int, epochs: int | None = None) -> list[float]:
@@ -124,7 +122,8 @@ def learning_rates(recipe: Recipe, steps_per_epoch: int, epochs: int | None = No
         return [recipe.lr * factor ** (step // steps_per_epoch) for step in range(total)]
     rising = max(round(recipe.warmup * total), 1)
     return [
-        recipe.lr * min((step + 1) / rising, 0.5 * (1 + math.cos(math.pi * max(0.0, (step + 1 - rising) / (total + 1 - rising)))))
+        recipe.lr
+        * min((step + 1) / rising, 0.5 * (1 + math.cos(math.pi * max(0.0, (step + 1 - rising) / (total + 1 - rising)))))
         for step in range(total)
     ]
 

@@ -1,4 +1,4 @@
-"""From a config to the jobs it needs, each with its key, whether the store has it, and an estimated cost; no side effects."""
+"""From a config to the jobs it needs, each with the key of what it makes; no side effects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.interface import Dataset, Method, Need, Request
 BENCH = Path(__file__).resolve().parent
 TRAINING_CODE = ("training.py", "loop.py", "dataview.py")
 METHOD_CODE = ("interface.py", "loop.py", "dataview.py", "ledger.py", "unlearning.py")
-READOUT_CODE = ("readouts.py", "statistics.py", "evaluation.py")
+READOUT_CODE = ("readings.py", "readouts.py", "statistics.py", "evaluation.py")
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _attack_key(plan: Plan) -> str | None:
     return store.key(
         attack=plan.config.attack,
         settings=attack.model_dump(exclude={"n_threads"}),
-        code=store.code_version(*([path] if path else []), BENCH / "readouts.py"),
+        code=store.code_version(*([path] if path else []), BENCH / "readings.py"),
         pools=pools,
         validation=plan.config.shadow.validation,
         forget=plan.requests[-1].forgotten,

@@ -50,7 +50,9 @@ class Probe:
         }
         return kinds[scenario].requests(self.dataset.train_y if labels is None else labels, CLASSES, seed=0)
 
-    def setting(self, scenario: str, requests: list[Request], permutation: np.ndarray | None = None) -> unlearning.Setting:
+    def setting(
+        self, scenario: str, requests: list[Request], permutation: np.ndarray | None = None
+    ) -> unlearning.Setting:
         """The harness's setting; with a permutation, class c is called permutation[c] and so is its output."""
         labels = self.dataset.train_y.copy()
         for request in requests:
@@ -59,7 +61,9 @@ class Probe:
         dataset, build = self.dataset, _build
         if permutation is not None:
             labels = permutation[labels]
-            dataset = dataclasses.replace(dataset, train_y=permutation[dataset.train_y], validation_y=permutation[dataset.validation_y])
+            dataset = dataclasses.replace(
+                dataset, train_y=permutation[dataset.train_y], validation_y=permutation[dataset.validation_y]
+            )
 
             def build(seed: int) -> nn.Module:
                 return permuted(_build(seed), permutation)
@@ -92,7 +96,9 @@ class Probe:
             requests = [dataclasses.replace(r, removed_classes=g) for r, g in zip(requests, gone, strict=True)]
         state, _, taken = unlearning.prepare(setting, self.name, method, model, seed=7)
         for request in requests:
-            done = unlearning.unlearn(setting, self.name, method, model, request, state=state, seed=seed, original_seed=7)
+            done = unlearning.unlearn(
+                setting, self.name, method, model, request, state=state, seed=seed, original_seed=7
+            )
             model, state = done.model, done.state
         return dataclasses.replace(done, taken=done.taken | taken)
 

@@ -86,8 +86,8 @@ def from_csv(path: Path) -> list[Record]:
 def _record(path: Path, number: int, row: list[str]) -> Record:
     try:
         _, _, _, method, seed, step, part, metric, value, low, high, n, status = row
-        floats = [float(text) if text else math.nan for text in (value, low, high)]
-        return Record(method, seed, int(step), part, metric, *floats, n=int(n), status=status)
+        mean, lower, upper = (float(text) if text else math.nan for text in (value, low, high))
+        return Record(method, seed, int(step), part, metric, mean, lower, upper, int(n), status)
     except ValueError as error:
         raise UsageError(f"{path} line {number} is damaged ({error}); run the benchmark again to rewrite it") from error
 
@@ -118,6 +118,8 @@ def load(folder: Path) -> Results:
         with np.load(folder / "samples.npz", allow_pickle=False) as archive:
             samples = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        message = f"results folder {folder} is incomplete or damaged ({error}); run the same command again to rewrite it"
+        message = (
+            f"results folder {folder} is incomplete or damaged ({error}); run the same command again to rewrite it"
+        )
         raise UsageError(message) from error
     return Results(run, records, samples)

@@ -128,7 +128,8 @@ def _from_path(path: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -147,7 +148,8 @@ class _Lazy(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         spec = self.__spec__
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         self.__class__ = ModuleType  # type: ignore[assignment]  # from here on an ordinary module
         self.__path__ = list(spec.submodule_search_locations or [])
         try:

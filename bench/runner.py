@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import registry
+from bench.interface import UsageError
 from bench.plan import Model, Plan, Row, Run
 from bench.progress import Progress
-from bench.store import Store
+from bench.store import Damaged, Store
 
 if TYPE_CHECKING:
     from torch import nn
@@ -172,22 +173,35 @@ class MethodRunner:
                 continue
             try:
                 self._run(row, run)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except _stop_errors():
+            except (UsageError, Damaged):  # a full disk or a damaged entry is not the method's fault
                 raise
             except Exception as error:
                 failures[run.key] = f"failed: {type(error).__name__}: {error}".split("\n")[0]
-            self.progress.done(f"{row.name} repeat {run.repeat} request {run.request.step}" + (" failed" if run.key in failures else ""))
+            self.progress.done(
+                f"{row.name} repeat {run.repeat} request {run.request.step}"
+                + (" failed" if run.key in failures else "")
+            )
         return failures
 
     def _run(self, row: Row, run: Run) -> None:
         from bench import training, unlearning
 
         model, state = self._start(row, run)
-        arguments = {"state": state, "seed": run.seed, "original_seed": run.original.seed}
-        peak = self._rehearse(row, run, model, arguments)
-        done = unlearning.unlearn(self.setting, row.name, row.method, model, run.request, **arguments)
+
+        def work() -> Done:
+            return unlearning.unlearn(
+                self.setting,
+                row.name,
+                row.method,
+                model,
+                run.request,
+                state=state,
+                seed=run.seed,
+                original_seed=run.original.seed,
+            )
+
+        peak = self._rehearse(row, run, work)
+        done = work()
         outputs = training.evaluate(done.model, self.plan.dataset, self.setting.device)
         arrays = {f"weights/{name}": value.numpy() for name, value in training.weights_of(done.model).items()}
         arrays |= {f"logits/{part}": rows for part, rows in outputs.arrays().items()}
@@ -206,7 +220,7 @@ class MethodRunner:
             "step": run.request.step,
         }
 
-    def _rehearse(self, row: Row, run: Run, model: nn.Module, arguments: dict[str, Any]) -> int | None:
+    def _rehearse(self, row: Row, run: Run, work: Callable[[], Done]) -> int | None:
         """Count the tensors of the first repeat's requests in a run that is not timed, which also warms up."""
         from bench import unlearning
 
@@ -215,7 +229,7 @@ class MethodRunner:
             return None
         self.warm.add(row.name)
         with contextlib.suppress(Exception):  # the timed run will raise it again
-            peak = unlearning.peak_bytes(self.setting, row.name, row.method, model, run.request, **arguments)
+            peak = unlearning.peak_bytes(work)
             return peak if first else None
         return None
 
@@ -225,7 +239,9 @@ class MethodRunner:
 
         if run.previous:
             arrays, _ = self.store.get("unlearned", run.previous.key)
-            return self._model(arrays), {k[6:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("state/")}
+            return self._model(arrays), {
+                k[6:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("state/")
+            }
         arrays, _ = self.store.get("model", run.original.key)
         model = self._model(arrays)
         if run.prepared is None:
@@ -253,11 +269,3 @@ class MethodRunner:
         weights = {name[8:]: torch.from_numpy(value) for name, value in arrays.items() if name.startswith("weights/")}
         model.load_state_dict(weights)
         return model
-
-
-def _stop_errors() -> tuple[type[Exception], ...]:
-    """Errors that are not a method's: a full disk or a damaged store entry ends or restarts the run."""
-    from bench.interface import UsageError
-    from bench.store import Damaged
-
-    return (UsageError, Damaged)

@@ -37,7 +37,7 @@ def key(**what: Any) -> str:
 
 def _canonical(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        return [str(value.dtype), list(value.shape), hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
+        return [str(value.dtype), list(value.shape), hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
     if isinstance(value, np.integer | np.floating):
         return value.item()
     raise TypeError(f"cannot make a key from {type(value).__name__}")
@@ -45,7 +45,9 @@ def _canonical(value: Any) -> Any:
 
 def fingerprint(dataset: Dataset) -> str:
     """The key of a data set's contents."""
-    arrays = [array for part in ("train", "validation", "test") for array in (dataset.images(part), dataset.labels(part))]
+    arrays = [
+        array for part in ("train", "validation", "test") for array in (dataset.images(part), dataset.labels(part))
+    ]
     return key(arrays=arrays, mean=dataset.mean, std=dataset.std, classes=dataset.class_names)
 
 
@@ -74,7 +76,9 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"cannot use {folder} as the store ({error.strerror}); choose another with --store") from error
+            raise UsageError(
+                f"cannot use {folder} as the store ({error.strerror}); choose another with --store"
+            ) from error
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UsageError(f"the store {folder} is not writable; choose another with --store")
 
@@ -92,11 +96,13 @@ class Store:
 
         text = json.dumps(meta, sort_keys=True)
         whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        digest = _digest(text, _body(save(whole)))
+        digest = _digest(text, whole)
         try:
             write_whole(self.path(kind, key), save(whole, metadata={"meta": text, "sha256": digest}))
         except OSError as error:
-            raise UsageError(f"cannot write to the store {self.folder}: {error.strerror}; finished work is kept") from error
+            raise UsageError(
+                f"cannot write to the store {self.folder}: {error.strerror}; finished work is kept"
+            ) from error
 
     def get(self, kind: str, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and meta of an entry. Raises Damaged, after moving it aside, when it is not whole."""
@@ -108,7 +114,7 @@ class Store:
             (size,) = struct.unpack("<Q", raw[:8])
             header = json.loads(raw[8 : 8 + size])["__metadata__"]
             arrays = load(raw)
-            if _digest(header["meta"], raw[8 + size :]) != header["sha256"]:
+            if _digest(header["meta"], arrays) != header["sha256"]:
                 raise ValueError("its digest does not match its contents")
             return arrays, json.loads(header["meta"])
         except FileNotFoundError as error:
@@ -133,10 +139,10 @@ class Store:
         print(f"store: {path.name} is damaged ({reason}); moved to {aside} and made again", file=sys.stderr)
 
 
-def _body(raw: bytes) -> bytes:
-    (size,) = struct.unpack("<Q", raw[:8])
-    return raw[8 + size :]
-
-
-def _digest(meta: str, body: bytes) -> str:
-    return hashlib.sha256(meta.encode() + b"\0" + body).hexdigest()
+def _digest(meta: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """Over everything that reading gives back: names, types and shapes of the arrays too, not their bytes alone."""
+    whole = hashlib.sha256(meta.encode())
+    for name, array in sorted(arrays.items()):
+        whole.update(f"\0{name} {array.dtype} {array.shape}\0".encode())
+        whole.update(np.ascontiguousarray(array))
+    return whole.hexdigest()

@@ -158,7 +158,8 @@ class _Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         models, _, inputs = self.weight.shape
-        x, weight = x.reshape(-1, models, inputs).transpose(0, 1), self.weight
+        x = x.reshape(-1, models, inputs).transpose(0, 1)
+        weight: Tensor = self.weight
         if self.bias is not None:
             # The bias as one more input: summing its gradient in a reduction of its own would round by N.
             x = torch.cat([x, x.new_ones(models, x.shape[1], 1)], dim=2)
@@ -249,10 +250,9 @@ def _widen(layers: Sequence[nn.Module]) -> nn.Module | None:
     """One layer that does the work of all; None for a kind that cannot be stacked."""
     first, count = layers[0], len(layers)
     if type(first) is nn.Conv2d and first.padding_mode == "zeros":
-        wide: nn.Module = nn.Conv2d(
-            count * first.in_channels, count * first.out_channels, first.kernel_size, first.stride,
-            first.padding, first.dilation, count * first.groups, first.bias is not None,
-        )  # fmt: skip
+        shape = (count * first.in_channels, count * first.out_channels, first.kernel_size)
+        rest = (first.stride, first.padding, first.dilation, count * first.groups, first.bias is not None)
+        wide: nn.Module = nn.Conv2d(*shape, *rest)  # type: ignore[arg-type]
     elif type(first) in (nn.BatchNorm2d, nn.BatchNorm1d):
         assert isinstance(first, nn.BatchNorm2d | nn.BatchNorm1d)
         wide = type(first)(

@@ -55,7 +55,9 @@ class Done:
     taken: dict[str, int]
 
 
-def prepare(setting: Setting, name: str, method: Method, model: nn.Module, seed: int) -> tuple[State, float, dict[str, int]]:
+def prepare(
+    setting: Setting, name: str, method: Method, model: nn.Module, seed: int
+) -> tuple[State, float, dict[str, int]]:
     """Run `method.prepare` on the original: the state, its seconds and what it read.
 
     The original's seed makes the initial weights available to a method that declares INITIAL_WEIGHTS.
@@ -97,10 +99,11 @@ def unlearn(
     return Done(done.model, kept, status, dict(done.notes), seconds, view.taken())
 
 
-def peak_bytes(setting: Setting, name: str, method: Method, model: nn.Module, request: Request, **run: object) -> int:
-    """Peak bytes of tensors that a request allocates, from an extra, untimed run; see `ledger.PeakMemory`."""
-    with ledger.PeakMemory() as memory:
-        unlearn(setting, name, method, model, request, **run)  # type: ignore[arg-type]
+def peak_bytes(work: Callable[[], object]) -> int:
+    """Peak bytes of the tensors that `work` allocates; see `ledger.PeakMemory`. Counting slows: time another run."""
+    memory = ledger.PeakMemory()
+    with memory:
+        work()
     return memory.peak
 
 
