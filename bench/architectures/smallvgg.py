@@ -10,7 +10,7 @@ from torch import nn
 
 
 def build(channels: int, size: int, classes: int, width: float = 1.0, dropout: float = 0.5) -> nn.Module:
-    """Three 3 x 3 convolutions of 128, 256 and 512 channels, each pooled by 2, then linear layers to 512 and the classes.
+    """Three 3 x 3 convolutions of 128, 256 and 512 channels, each pooled by 2, then two linear layers.
 
     Args:
         channels: channels of the input.

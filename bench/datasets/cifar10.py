@@ -14,7 +14,7 @@ import os
 import pickle
 import random
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,19 +41,21 @@ MEANWHILE = "--preset digits needs no download"
 
 
 def load() -> Dataset:
-    """Read and check the six batches. Raises UsageError, in one line, if they are missing or are not the published ones."""
+    """Read and check the six batches. Raises UsageError, in one line, if they are missing or others."""
     return _load(Path(os.environ.get("UNLEARNING_DATA") or "data"), MD5)
 
 
 def _load(root: Path, sums: Mapping[str, str] | None) -> Dataset:
     """The data set in `root`; `sums` are the MD5 sums to hold the batches against, None for a test's own batches."""
-    raw = _read(root)
-    if sums is not None:
-        _verify(root, raw, sums)
-    try:
-        batches = {name: _unpickle(content) for name, content in raw.items()}
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise UsageError(f"the batches of CIFAR-10 in {root} are no batches ({error}); {_remedy(root)}") from error
+    batches = {}
+    for name, content in _files(root):
+        _verify(root, name, content, sums)
+        try:
+            batches[name] = _unpickle(content)
+        except Exception as error:  # a damaged pickle fails in any way
+            raise UsageError(f"{name} of CIFAR-10 is no batch ({error}); {_remedy(root)}") from error
+    if missing := [name for name in MD5 if name not in batches]:
+        raise UsageError(f"{missing[0]} of CIFAR-10 is missing in {root}; {_remedy(root)}")
     test_x, test_y = batches[TEST]
     test, validation = halves(test_y)
     return Dataset(
@@ -87,39 +89,36 @@ def halves(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(np.array(test, dtype=np.int64)), np.sort(np.array(validation, dtype=np.int64))
 
 
-def _read(root: Path) -> dict[str, bytes]:
-    """The six files as they are, from the folder or else from the archive."""
+def _files(root: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each batch, from the folder or else from the archive."""
     for place in (root, root / "cifar10"):
         try:
             if (place / FOLDER).is_dir():
-                return {name: (place / FOLDER / name).read_bytes() for name in MD5}
+                yield from ((name, (place / FOLDER / name).read_bytes()) for name in MD5)
+                return
             if (place / ARCHIVE).is_file():
-                return _extract(place / ARCHIVE)
-        except (OSError, EOFError, KeyError, tarfile.TarError) as error:  # zlib's own error is an OSError or EOFError here
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+                yield from _extract(place / ARCHIVE)
+                return
+        except (OSError, EOFError, tarfile.TarError) as error:
+            reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else error
             raise UsageError(f"cannot read CIFAR-10 in {place} ({reason}); {_remedy(root)}") from error
     raise UsageError(f"CIFAR-10 is not in the folder {root}; {_remedy(root)}")
 
 
-def _extract(path: Path) -> dict[str, bytes]:
-    """The six files in the archive, unpacked into memory in one pass."""
+def _extract(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The batches in the archive, unpacked into memory in one pass; their order is the archive's."""
     wanted = {f"{FOLDER}/{name}": name for name in MD5}
-    found: dict[str, bytes] = {}
     with tarfile.open(path, "r|gz") as archive:
         for member in archive:
             content = archive.extractfile(member) if member.name in wanted else None
             if content is not None:
-                found[wanted[member.name]] = content.read()
-    if missing := [name for name in MD5 if name not in found]:
-        raise KeyError(f"{missing[0]} is not in {path.name}")
-    return found
+                yield wanted[member.name], content.read()
 
 
-def _verify(root: Path, raw: Mapping[str, bytes], sums: Mapping[str, str]) -> None:
-    for name, content in raw.items():
-        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if found != sums[name]:
-            raise UsageError(f"{name} of CIFAR-10 has MD5 {found}, published is {sums[name]}; {_remedy(root)}")
+def _verify(root: Path, name: str, content: bytes, sums: Mapping[str, str] | None) -> None:
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if sums is not None and found != sums[name]:
+        raise UsageError(f"{name} of CIFAR-10 has MD5 {found}, published is {sums[name]}; {_remedy(root)}")
 
 
 def _remedy(root: Path) -> str:

@@ -1,0 +1,299 @@
+"""CIFAR-10 on miniature batches made here and, where it has been downloaded, on the real ones; the paper's preset."""
+
+import hashlib
+import io
+import os
+import pickle
+import struct
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import cli, config, loop, registry
+from bench.datasets import cifar10
+from bench.interface import Dataset, UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+PER_BATCH, IN_TEST = 20, 100
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes text and bytes as the Python 2 that wrote CIFAR-10 did."""
+
+    dispatch = dict(pickle._Pickler.dispatch)
+
+    def save_text(self, text):
+        content = text.encode() if isinstance(text, str) else text
+        self.write(pickle.BINSTRING + struct.pack("<i", len(content)) + content)
+        self.memoize(text)
+
+    dispatch[str] = dispatch[bytes] = save_text
+
+
+def dumps(value) -> bytes:
+    stream = io.BytesIO()
+    Python2Pickler(stream, protocol=2).dump(value)
+    return stream.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+
+
+def batch(name: str, count: int) -> dict[str, object]:
+    generator = np.random.default_rng(sum(name.encode()))
+    labels = [i % 10 for i in range(count)]
+    names = [f"{name}_{i}.png" for i in range(count)]
+    data = generator.integers(0, 256, (count, 3072)).astype(np.uint8)
+    return {"batch_label": name, "labels": labels, "data": data, "filenames": names}
+
+
+def write(root: Path, **replaced: bytes) -> dict[str, str]:
+    """Six miniature batches below `root`; returns their MD5 sums."""
+    folder = root / cifar10.FOLDER
+    folder.mkdir(parents=True)
+    sums = {}
+    for name in cifar10.MD5:
+        content = replaced.get(name) or dumps(batch(name, IN_TEST if name == cifar10.TEST else PER_BATCH))
+        (folder / name).write_bytes(content)
+        sums[name] = hashlib.md5(content).hexdigest()
+    return sums
+
+
+def pack(root: Path, names=tuple(cifar10.MD5)) -> None:
+    """Turn the folder of batches into the archive."""
+    with tarfile.open(root / cifar10.ARCHIVE, "w:gz") as archive:
+        for name in reversed(names):
+            archive.add(root / cifar10.FOLDER / name, f"{cifar10.FOLDER}/{name}")
+    for path in (root / cifar10.FOLDER).iterdir():
+        path.unlink()
+    (root / cifar10.FOLDER).rmdir()
+
+
+def same(a: Dataset, b: Dataset) -> bool:
+    parts = ("train", "validation", "test")
+    return all(np.array_equal(a.images(p), b.images(p)) and np.array_equal(a.labels(p), b.labels(p)) for p in parts)
+
+
+def refused(root: Path, sums: dict[str, str] | None = None) -> str:
+    """The one line that loading `root` ends with; it always says what to do."""
+    with pytest.raises(UsageError) as caught:
+        cifar10._load(root, sums)
+    line = str(caught.value)
+    assert "\n" not in line
+    for part in (cifar10.HOME, cifar10.ARCHIVE, cifar10.ARCHIVE_MD5, str(root), "--data-dir", "--preset digits"):
+        assert part in line
+    return line
+
+
+def test_batches_become_images_and_labels_in_file_order(tmp_path):
+    data = cifar10._load(tmp_path, write(tmp_path))
+    first = batch("data_batch_1", PER_BATCH)
+    assert data.train_x.shape == (5 * PER_BATCH, 3, 32, 32)
+    assert data.train_x.dtype == np.uint8
+    assert data.train_y.dtype == np.int64
+    assert data.train_y[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    green_row_1 = first["data"][7, 1024 + 32 : 1024 + 64]
+    assert np.array_equal(data.train_x[7, 1, 1], green_row_1)
+    last = batch("data_batch_5", PER_BATCH)["data"][-1]
+    assert np.array_equal(data.train_x[-1].ravel(), last)
+    assert data.train_x.flags.writeable  # torch warns of memory it may not write to
+    assert np.allclose(data.mean, [129.3105, 124.083, 112.4295])
+    assert np.allclose(data.std, [51.2295, 50.592, 51.5865])
+
+
+def test_the_archive_and_the_inner_folder_serve_as_well(tmp_path):
+    sums = write(tmp_path / "a")
+    write(tmp_path / "b")
+    pack(tmp_path / "b")
+    write(tmp_path / "c" / "cifar10")
+    plain, packed, inner = (cifar10._load(tmp_path / name, sums) for name in "abc")
+    assert same(plain, packed)
+    assert same(plain, inner)
+
+
+@pytest.mark.parametrize("per_class", [10, 1000])
+def test_the_halves_are_disjoint_balanced_and_fixed(per_class):
+    labels = np.random.default_rng(3).permutation(np.repeat(np.arange(10), per_class))
+    test, validation = cifar10.halves(labels)
+    assert np.array_equal(np.sort(np.concatenate([test, validation])), np.arange(10 * per_class))
+    for half in (test, validation):
+        assert np.bincount(labels[half]).tolist() == [per_class // 2] * 10
+        assert (np.diff(half) > 0).all()
+    again, _ = cifar10.halves(labels)
+    assert np.array_equal(test, again)
+
+
+def test_missing_data_says_what_to_do(tmp_path):
+    assert "is not in the folder" in refused(tmp_path / "nowhere")
+
+
+def test_a_changed_batch_is_refused(tmp_path):
+    sums = write(tmp_path)
+    path = tmp_path / cifar10.FOLDER / "data_batch_3"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    line = refused(tmp_path, sums)
+    assert line.startswith("data_batch_3 ")
+    assert sums["data_batch_3"] in line
+
+
+def test_batches_of_ones_own_are_refused_by_load(tmp_path, monkeypatch):
+    write(tmp_path)
+    monkeypatch.setenv("UNLEARNING_DATA", str(tmp_path))
+    with pytest.raises(UsageError, match=r"data_batch_1 .*published is c99cafc152244af753f735de768cd75f"):
+        cifar10.load()
+
+
+def test_incomplete_folders_and_archives_are_refused(tmp_path):
+    write(tmp_path / "a")
+    (tmp_path / "a" / cifar10.FOLDER / "test_batch").unlink()
+    assert "No such file" in refused(tmp_path / "a")
+    write(tmp_path / "b")
+    pack(tmp_path / "b", cifar10.TRAIN)
+    assert refused(tmp_path / "b").startswith("test_batch ")
+    write(tmp_path / "c")
+    pack(tmp_path / "c")
+    whole = (tmp_path / "c" / cifar10.ARCHIVE).read_bytes()
+    for wrong in (whole[: len(whole) // 2], whole[:5000] + b"\0" * 500 + whole[5500:], b"", b"<html>not found</html>"):
+        (tmp_path / "c" / cifar10.ARCHIVE).write_bytes(wrong)
+        refused(tmp_path / "c")
+
+
+class Runs:
+    """Pickles to a call that leaves a trace."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call[0], self.call[1:]
+
+
+def hostile(trace: Path) -> dict[str, bytes]:
+    """Pickles that would do something when loaded."""
+    write_trace = f"open({str(trace)!r}, 'w').close()"
+    good = batch("x", PER_BATCH)
+    objects = good | {"data": np.array([[Runs(exec, write_trace)]], dtype=object)}
+    return {
+        "system": pickle.dumps(Runs(os.system, f"touch {trace}"), protocol=2),
+        "exec": pickle.dumps(good | {"labels": Runs(exec, write_trace)}, protocol=2),
+        "eval through getattr": pickle.dumps(Runs(getattr, "text", "upper"), protocol=4),
+        "numpy's own file reader": b"cnumpy\nload\n(S'x'\ntR.",
+        "numpy's frombuffer": b"cnumpy.core.multiarray\nfrombuffer\n(S'x'\ntR.",
+        "dotted name": b"\x80\x04\x8c\x05numpy\x8c\x0edtype.__base__\x93.",
+        "objects": dumps(objects | {"data": objects["data"].astype(object)}),
+        "wide numbers": dumps(good | {"data": np.zeros((PER_BATCH, 3072))}),
+        "by columns": dumps(good | {"data": np.asfortranarray(good["data"])}),
+        "persistent id": b"Pelsewhere\n.",
+        "extension": b"\x80\x02\x82\x01.",
+        "not a pickle": b"hello",
+        "empty": b" ",
+        "a number": pickle.dumps(1, protocol=2),
+        "no labels": dumps({"data": good["data"]}),
+        "too few labels": dumps(good | {"labels": [0]}),
+        "an eleventh class": dumps(good | {"labels": [10] * PER_BATCH}),
+        "too few pixels": dumps(good | {"data": good["data"][:, :-1]}),
+    }
+
+
+@pytest.mark.parametrize("kind", hostile(Path("trace")))
+def test_a_hostile_or_broken_pickle_is_refused_and_runs_nothing(kind, tmp_path):
+    trace = tmp_path / "trace"
+    write(tmp_path, data_batch_2=hostile(trace)[kind])
+    assert refused(tmp_path).startswith("data_batch_2 ")
+    assert not trace.exists()
+
+
+def test_the_traps_work(tmp_path):
+    trace = tmp_path / "trace"
+    pickle.loads(hostile(trace)["exec"])
+    assert trace.exists()
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("allcnn", 1_620_010), ("smallvgg", 5_681_674)])
+def test_the_papers_nets(name, parameters):
+    import torch
+
+    build = registry.load("architectures", name)
+    net = build(3, 32, 10)
+    assert sum(p.numel() for p in net.parameters()) == parameters
+    for narrow in (build(3, 32, 7, width=0.125), build(1, 8, 7, width=0.125)):
+        x = torch.randn(2, *next(iter(narrow.parameters())).shape[1:2], 32, 32)
+        assert narrow(x[..., :8, :8] if x.shape[1] == 1 else x).shape == (2, 7)
+    layers = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    inputs = [layer.weight[0].numel() for layer in layers]
+    expected = {
+        "allcnn": [27, 864, 864, 1728, 1728, 1728, 1728, 192, 192],
+        "smallvgg": [27, 1152, 2304, 8192, 512],
+    }
+    assert inputs == expected[name]
+    assert sum(layer.weight.numel() for layer in layers) == {"allcnn": 1_617_312, "smallvgg": 5_677_440}[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "batch_size", "factor"),
+    [("allcnn_code", 100, 256, 0.970487), ("allcnn_paper", 200, 250, 0.985133)],
+)
+def test_the_papers_schedule(name, epochs, batch_size, factor):
+    recipe = config.load_recipe(name)
+    assert (recipe.epochs, recipe.batch_size, recipe.nesterov) == (epochs, batch_size, name == "allcnn_paper")
+    rates = np.array(loop.learning_rates(recipe, 3)).reshape(epochs, 3)
+    assert np.allclose(rates, 0.01 * (0.0005 / 0.01) ** (np.arange(epochs)[:, None] / epochs), rtol=1e-12, atol=0)
+    assert rates[1, 0] / rates[0, 0] == pytest.approx(factor, abs=1e-6)
+
+
+def test_the_papers_preset_without_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UNLEARNING_DATA", "elsewhere")  # so that what --data-dir sets is undone
+    assert cli.main(["--preset", "paper-table1", "--dry-run", "--data-dir", str(tmp_path)]) == cli.USAGE
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert str(tmp_path) in line
+    assert cifar10.HOME in line
+
+
+def test_the_papers_preset_forgets_the_first_airplanes():
+    settings = config.resolve("paper-table1", {})
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 600))
+    (request,) = settings.scenario_settings.requests(labels, 10, settings.seed)
+    assert np.array_equal(request.forget, np.flatnonzero(labels == 0)[:500])
+    pgu = settings.method("pgu").model_dump()
+    assert (pgu["gamma"], pgu["lr"], pgu["end_lr"], pgu["epochs"], pgu["batch_size"]) == (0.9, 0.1, 0.01, 100, 128)
+    assert settings.method("eu_k").model_dump()["k"] == 3
+
+
+# The real data set: place it in data/ (see bench/datasets/cifar10.py) and these run too.
+HOLDS = Path(os.environ.get("UNLEARNING_DATA") or ROOT / "data")
+PLACES = [HOLDS / part / name for part in (".", "cifar10") for name in (cifar10.FOLDER, cifar10.ARCHIVE)]
+real = pytest.mark.skipif(not any(p.exists() for p in PLACES), reason=f"CIFAR-10 is not in {HOLDS.name}/")
+
+
+@pytest.fixture(scope="module")
+def whole() -> Dataset:
+    return cifar10._load(HOLDS, cifar10.MD5)
+
+
+@real
+def test_the_real_data_set(whole):
+    assert [len(whole.labels(part)) for part in ("train", "validation", "test")] == [50_000, 5_000, 5_000]
+    assert whole.train_y[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
+    assert np.flatnonzero(whole.train_y == 0)[:3].tolist() == [29, 30, 35]
+    for part, size in (("train", 5_000), ("validation", 500), ("test", 500)):
+        assert np.bincount(whole.labels(part)).tolist() == [size] * 10
+    known = np.array([0.49139968, 0.48215841, 0.44653091])  # mean of the training pixels, widely published
+    assert np.allclose(whole.train_x.mean((0, 2, 3)) / 255, known, atol=1e-6)
+
+
+@real
+def test_the_real_data_set_loads_fast(whole):
+    start = time.process_time()
+    cifar10._load(HOLDS, cifar10.MD5)
+    assert time.process_time() - start < 4  # half of it on an idle machine
+
+
+@real
+def test_the_papers_preset_with_data(whole, monkeypatch, capsys):
+    monkeypatch.setenv("UNLEARNING_DATA", str(HOLDS))
+    assert cli.main(["--preset", "paper-table1", "--dry-run"]) == cli.OK
+    out = capsys.readouterr().out
+    assert "cifar10 (50000 training images), allcnn, recipe allcnn_code" in out
