@@ -76,6 +76,8 @@ def summary(kind: str, name: str) -> str:
 def source(kind: str, name: str) -> Path | None:
     """The file that defines a plug-in, or None where an entry point's module has no file."""
     if name.endswith(".py"):
+        if not Path(name).is_file():
+            raise UsageError(f"no such file: {name}")
         return Path(name).resolve()
     for path in _files(kind):
         if path.stem == name:
@@ -121,8 +123,6 @@ def _module(kind: str, name: str) -> ModuleType | Any:
 
 
 def _from_path(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise UsageError(f"no such file: {path}")
     # The name holds the path, so that two files of one name do not replace each other.
     name = "plugin_" + "".join(c if c.isalnum() else "_" for c in str(path.resolve()))
     if name in sys.modules:

@@ -58,7 +58,10 @@ def code_version(*paths: Path) -> str:
 
 @functools.cache
 def _meaning(path: Path, _changed: int) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError) as error:  # a plug-in's file can be anything
+        raise UsageError(f"cannot load {path}: {type(error).__name__}: {error}") from error
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
@@ -144,5 +147,5 @@ def _digest(meta: str, arrays: Mapping[str, np.ndarray]) -> str:
     whole = hashlib.sha256(meta.encode())
     for name, array in sorted(arrays.items()):
         whole.update(f"\0{name} {array.dtype} {array.shape}\0".encode())
-        whole.update(np.ascontiguousarray(array))
+        whole.update(array.tobytes())
     return whole.hexdigest()
