@@ -149,8 +149,46 @@ def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         raise UsageError(describe(error, "recipe", Recipe)) from error
 
 
-PRESET_TABLES = ("about", "run", "recipe", "shadow", "scenario", "method", "tuned", "attack")
-RUN_FIELDS = ("dataset", "architecture", "recipe", "scenario", "methods", "attack", "seeds", "seed", "device")
+class RunTable(Strict):
+    """The table `[run]` of a preset."""
+
+    dataset: str = ""
+    architecture: str = ""
+    recipe: str = ""
+    scenario: str = ""
+    methods: str | tuple[str, ...] = ()
+    attack: str = ""
+    seeds: Any = None
+    seed: Any = None
+    device: str = ""
+
+
+class Preset(Strict):
+    """The tables of a preset file; what is in them is checked where it is used."""
+
+    about: str = ""
+    run: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    shadow: dict[str, Any] = {}
+    scenario: dict[str, dict[str, Any]] = {}
+    method: dict[str, dict[str, Any]] = {}
+    tuned: dict[str, dict[str, dict[str, Any]]] = {}
+    attack: dict[str, dict[str, Any]] = {}
+
+
+def _preset(name: str) -> dict[str, Any]:
+    """The tables of a preset, checked for strange names and for their shape."""
+    tables = read_toml("preset", name, presets())
+    for what, cls in ((f"preset {name}", Preset), (f"[run] in the preset {name}", RunTable)):
+        try:
+            cls(**(tables if cls is Preset else tables.get("run", {})))
+        except ValidationError as error:
+            raise UsageError(describe(error, what, cls)) from error
+    if strange := [
+        key for table in ("scenario", "tuned") for key in tables.get(table, {}) if key not in scenarios.KINDS
+    ]:
+        raise registry.unknown("scenario", strange[0], scenarios.KINDS)
+    return tables
 
 
 def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) -> Config:
@@ -158,26 +196,26 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
 
     Raises UsageError, in one line, for an unknown name or field and for a value out of range.
     """
-    tables = read_toml("preset", preset, presets())
-    if strange := [key for key in tables if key not in PRESET_TABLES]:
-        raise registry.unknown(f"table of the preset {preset}", strange[0], PRESET_TABLES)
+    tables = _preset(preset)
     run = dict(tables.get("run", {}))
-    if strange := [key for key in run if key not in RUN_FIELDS]:
-        raise registry.unknown(f"field of [run] in the preset {preset}", strange[0], RUN_FIELDS)
     run |= {key: value for key, value in flags.items() if value is not None}
     edits = _edits(changes, run)
     scenario = run.get("scenario", "class_removal")
     methods = _methods(run.get("methods", ("pgu", "scrub")))
     general, special = tables.get("method", {}), tables.get("tuned", {}).get(scenario, {})
     tuned = {name: general.get(name, {}) | special.get(name, {}) for name in {*general, *special}}
-    settings = {name: tuned.get(name, {}) | edits.get(name, {}) for name in {*tuned, *edits} if name in _shorts(methods)}
+    settings = {
+        name: tuned.get(name, {}) | edits.get(name, {}) for name in {*tuned, *edits} if name in _shorts(methods)
+    }
     config = Config(
         preset=preset,
         dataset=run.get("dataset", "digits"),
         architecture=run.get("architecture", "digits_cnn"),
         recipe=load_recipe(run.get("recipe", "digits"), tables.get("recipe", {}) | edits.get("recipe", {})),
         scenario=scenario,
-        scenario_settings=scenarios.create(scenario, tables.get("scenario", {}).get(scenario, {}) | edits.get("scenario", {})),
+        scenario_settings=scenarios.create(
+            scenario, tables.get("scenario", {}).get(scenario, {}) | edits.get("scenario", {})
+        ),
         methods=methods,
         method_settings=settings,
         tuned={name: values for name, values in tuned.items() if name in _shorts(methods)},
