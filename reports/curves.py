@@ -12,12 +12,18 @@ PAPER_BINS = {"class_removal": (-5.0, 2.0, 99)}
 SAMPLE_BINS = (-19.0, 1.0, 100)
 
 
-def bin_edges(scenario: str, count: int) -> Array:
-    """Edges shared by every panel: the paper's range, and its bins where `count` values per panel can fill them."""
+def bin_edges(scenario: str, count: int, tail: float = np.inf) -> Array:
+    """Edges shared by every panel: the paper's range, and its bins where `count` values per panel can fill them.
+
+    Where the values go on below the range (`tail` is one that should be inside), the range is repeated downward: a
+    network that is sure of its training data is far surer than the paper's axis for class removal can show.
+    """
     low, high, bins = PAPER_BINS.get(scenario, SAMPLE_BINS)
     if count < 5000:
         bins = 50 if count >= 1000 else 25
-    return np.linspace(low, high, bins + 1)
+    repeats = 1 + int(np.clip(np.ceil((low - tail) / (high - low)), 0, 3))
+    bins *= repeats if count >= 5000 else 1
+    return np.linspace(high - repeats * (high - low), high, bins + 1)
 
 
 def binned(values: Array, edges: Array) -> NDArray[np.int64]:

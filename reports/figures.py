@@ -14,13 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.records import Results, write_whole
-from reports import curves, style
+from reports import curves, histograms, style
 from reports.curves import Array
 from reports.numbers import REFERENCE, Numbers, fixed, with_interval
 
 SHARE = "predicted_share:"
 MOST_CLASSES = 12  # rows a reader can still follow; smaller classes are added up
-BAND = 0.07  # width of the under- and overflow bars as a share of the range
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,11 @@ def write(results: Results, folder: Path) -> list[Drawn]:
     """Write the figures that a run has numbers for as PNG and PDF, and remove those it has none for."""
     drawn = []
     with mpl.rc_context(style.STYLE):
-        for name, draw in (("entropy_histograms", entropy_histograms), ("roc", roc), ("class_shift", class_shift)):
+        for name, draw in (
+            ("entropy_histograms", histograms.entropy_histograms),
+            ("roc", roc),
+            ("class_shift", class_shift),
+        ):
             figure = draw(results)
             if figure is None:
                 for kind in ("png", "pdf"):
@@ -50,109 +53,12 @@ def write(results: Results, folder: Path) -> list[Drawn]:
     return drawn
 
 
-def entropy_histograms(results: Results) -> Figure | None:
-    """Log-entropy densities on the forget set, one panel per method before the retrained pool; rows are steps."""
-    run, samples = results.run, results.samples
-    steps = run["steps"]
-    methods = [m for m in _methods(results) if f"log_entropy/{m}/0" in samples]
-    if not methods or f"log_entropy/{REFERENCE}/0" not in samples:
-        return None
-    shape = (steps, len(methods)) if steps > 1 else style.grid_shape(len(methods))
-    figure, grid = style.panels(*shape, height=1.0 if steps > 1 else 1.4, left=0.72 if steps > 1 else 0.55)
-    places = [(m, s) for s in range(steps) for m in methods]
-    axes = [ax for row in grid for ax in row]
-    edges = curves.bin_edges(run["scenario"], min(samples[f"log_entropy/{m}/0"].size for m in methods))
-    counts = entropy_shares(results, methods, edges)
-    for ax, (method, step) in zip(axes, places, strict=False):
-        if (method, step) in counts:
-            _entropy_panel(ax, results, edges, counts, method, step)
-    style.blank(axes[len(places) :])
-    _entropy_axes(grid, edges, list(counts.values()), steps, len(places))
-    floor = Numbers(results.records).value(REFERENCE, "log_entropy_w1", "forget", 0)
-    shown = f", W1 floor {fixed(floor)}" if steps == 1 and not math.isnan(floor) else ""
-    pool = f"retrained pool, {run['reference_models']} models{shown}"
-    style.pool_legend(figure, pool, "the method named above the panel")
-    return figure
-
-
 def _methods(results: Results) -> list[str]:
     return [entry["name"] for entry in results.run["methods"]]
 
 
-def entropy_shares(results: Results, methods: Sequence[str], edges: Array) -> dict[tuple[str, int], Array]:
-    """Shares `[bins + 2]` of the samples of each method and step, the pool included."""
-    shares = {}
-    for step in range(results.run["steps"]):
-        for method in (REFERENCE, *methods):
-            values = results.samples.get(f"log_entropy/{method}/{step}")
-            if values is not None:
-                counts = curves.binned(values.ravel(), edges)
-                shares[method, step] = counts / max(counts.sum(), 1)
-    return shares
-
-
-def _entropy_panel(
-    ax: Axes, results: Results, edges: Array, shares: dict[tuple[str, int], Array], method: str, step: int
-) -> None:
-    color, _ = style.look(results.run, method)
-    for name in (REFERENCE, method):
-        own = shares[name, step]
-        drawn = pieces(own, edges)
-        for heights, borders in drawn if own[[0, -1]].any() else drawn[1:2]:
-            if name == REFERENCE:
-                ax.stairs(heights, borders, fill=True, color=style.POOL)
-            else:
-                ax.stairs(heights, borders, color=color, linewidth=1.1)  # dashes would hide in the steps
-    record = Numbers(results.records).summary(method, "log_entropy_w1", "forget", step)
-    ax.set_title(method + ("" if record is None else f"  ·  W1 {fixed(record.value)}"), color=color)
-
-
-def pieces(shares: Array, edges: Array) -> list[tuple[Array, Array]]:
-    """Heights and borders of the underflow bar, the histogram and the overflow bar; areas are shares everywhere."""
-    bar = BAND * (edges[-1] - edges[0])
-    below = np.array([edges[0] - 1.4 * bar, edges[0] - 0.4 * bar])
-    above = np.array([edges[-1] + 0.4 * bar, edges[-1] + 1.4 * bar])
-    return [
-        (shares[:1] / bar, below),
-        (shares[1:-1] / np.diff(edges), edges),
-        (shares[-1:] / bar, above),
-    ]
-
-
-def _entropy_axes(grid: list[list[Axes]], edges: Array, shares: list[Array], steps: int, used: int) -> None:
-    """Shared limits that leave out empty ends, ticks that name the under- and overflow bars, labels once."""
-    occupied = np.flatnonzero(np.sum(shares, axis=0)[1:-1])
-    bar = BAND * (edges[-1] - edges[0])
-    under, over = any(s[0] for s in shares), any(s[-1] for s in shares)
-    first = edges[0] if under or not occupied.size else edges[occupied[0]]
-    last = edges[-1] if over or not occupied.size else edges[occupied[-1] + 1]
-    wide = len(grid[0]) < 4
-    clear = (0.1 if wide else 0.25) * (last - first)  # what the label of an end bar needs
-    inner = [t for t in ticker.MaxNLocator(5 if wide else 3, integer=True).tick_values(first, last)
-             if first + clear * under <= t <= last - clear * over]  # fmt: skip
-    ticks = [(edges[0] - 0.9 * bar, f"<{edges[0]:g}")] * under + [(t, f"{t:g}") for t in inner]
-    ticks += [(edges[-1] + 0.9 * bar, f">{edges[-1]:g}")] * over
-    base = grid[0][0]
-    base.set_xlim(first - (1.6 * bar if under else 0.2), last + (1.6 * bar if over else 0.2))
-    base.set_ylim(bottom=0)
-    base.set_xticks([place for place, _ in ticks], [label for _, label in ticks])
-    base.yaxis.set_major_locator(ticker.MaxNLocator(3))
-    for number, row in enumerate(grid):
-        row[0].set_ylabel(f"step {number + 1}\ndensity" if steps > 1 else "density")
-    _label_columns(grid, used, "log-entropy, nats")
-
-
-def _label_columns(grid: list[list[Axes]], used: int, label: str) -> None:
-    """Name the horizontal axis under the lowest panel of each column."""
-    columns = len(grid[0])
-    for column in range(columns):
-        lowest = grid[(used - 1 - column) // columns][column]
-        lowest.set_xlabel(label)
-        lowest.tick_params(labelbottom=True)
-
-
 def roc(results: Results) -> Figure | None:
-    """ROC curves of the attack, mean over seeds with the range of seeds; linear, and log-log where samples support it."""
+    """ROC curves of the attack, mean and range over seeds; linear, and log-log as far as the samples support it."""
     methods = [m for m in _methods(results) if f"score/{m}" in results.samples]
     negatives = results.samples.get("score/negatives")
     if not methods or negatives is None or not np.isfinite(negatives).any():
@@ -219,7 +125,7 @@ def class_shift(results: Results) -> Figure | None:
     axes[0].set_yticks(range(len(classes)), [name if len(name) <= 24 else name[:21] + "..." for name in classes])
     axes[0].set_ylim(len(classes) - 0.4, -0.6)
     axes[0].set_xlim(left=0)
-    _label_columns(grid, len(methods), "% of forget samples")
+    style.label_columns(grid, len(methods), "% of forget samples")
     style.pool_legend(
         figure, f"retrained pool, {results.run['reference_models']} models", "the method named above the panel"
     )
@@ -249,12 +155,13 @@ def _shift_panel(ax: Axes, results: Results, numbers: Numbers, method: str, clas
 
 
 CAPTIONS = {
-    "entropy_histograms": "Log-entropy of the predictions on the forget set, all models of a method together. A method that "
-    "forgot as retraining does covers the grey of the retrained pool; W1 is the distance between the two in nats. "
-    "Values outside the range of the axis are in the bars at its ends, so no sample is left out.",
-    "roc": "Membership attack on the forget set: the method's models against retrained ones. On the diagonal the attack "
-    "learns nothing. Lines are means over seeds, bands reach from the lowest to the highest seed; the right panel shows "
-    "low false positive rates down to the last that ten retrained samples support.",
+    "entropy_histograms": "Log-entropy of the predictions on the forget set, all models of a method together. A method "
+    "that forgot as retraining does covers the grey of the retrained pool; W1 is the distance between the two in nats. "
+    "Values beyond the axis are in the bars at its ends, so no sample is left out; the share is written beside a bar "
+    "that is taller than the panel.",
+    "roc": "Membership attack on the forget set: the method's models against retrained ones. On the diagonal the "
+    "attack learns nothing. Lines are means over seeds, bands reach from the lowest to the highest seed; the right "
+    "panel goes down to the false positive rate that ten retrained samples support.",
     "class_shift": "What the samples of the removed classes are taken for once those classes are masked, in percent. "
     "Whiskers are standard deviations over models; TV is the total variation distance to the retrained pool.",
 }

@@ -66,9 +66,8 @@ def _forgotten(results: Results, numbers: Numbers, methods: Sequence[str]) -> li
     if same:
         seeds = len(results.run["seeds"])
         basis = f"95 % intervals over {seeds} seeds against {results.run['reference_models']} retrained models"
-        found.append(
-            f"By forget error, {listed(same)} cannot be told from retraining ({basis}).{_fastest(results, numbers, same)}"
-        )
+        speed = _fastest(results, numbers, same)
+        found.append(f"By forget error, {listed(same)} cannot be told from retraining ({basis}).{speed}")
     elif methods and not silent:
         found.append("By forget error, every method can be told from retraining.")
     if below:
@@ -91,7 +90,7 @@ def _fastest(results: Results, numbers: Numbers, methods: Sequence[str]) -> str:
         return ""
     first = min(timed, key=times.__getitem__)
     who = "It" if len(methods) == 1 else f"The fastest of them, {first},"
-    return f" {who} takes {ratio(numbers, first, step)} of the time of retraining for a request."
+    return f" {who} takes {ratio(numbers, first, step)} of the time that retraining takes for a request."
 
 
 def _accuracy(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
@@ -138,4 +137,4 @@ def _controls(results: Results, numbers: Numbers) -> list[str]:
 
 def _without_numbers(results: Results, numbers: Numbers) -> list[str]:
     lost = [entry for entry in results.run["methods"] if entry["status"] != "ok"]
-    return [f"{entry['name']} {words.status(results.run, entry).rstrip('.')}." for entry in lost]
+    return [f"{entry['name']} {words.status(results.run, entry, numbers).rstrip('.')}." for entry in lost]

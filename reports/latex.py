@@ -19,8 +19,8 @@ SPECIAL = {
     "·": r"\ensuremath{\cdot}", "†": r"\textsuperscript{\dag}", '"': "''", "–": "--",
 }  # fmt: skip
 
-PREAMBLE = r"""% Keys of the citations: references.bib of the benchmark. To use a table elsewhere, take the lines between the marks
-% and load booktabs there; with a bibliography, leave out the line that redefines \cite.
+PREAMBLE = r"""% Keys of the citations: references.bib of the benchmark. To use a table elsewhere, take the
+% lines between the marks and load booktabs there; with a bibliography, leave out the line that redefines \cite.
 \documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage[a4paper,margin=15mm]{geometry}
@@ -36,7 +36,7 @@ def escape(text: str) -> str:
 
 
 def _printable(character: str) -> str:
-    if character.isascii() or "À" <= character <= "ÿ" and character not in "×÷":
+    if character.isascii() or ("À" <= character <= "ÿ" and character not in "×÷"):
         return character if character.isprintable() else "?"
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     return "".join(SPECIAL.get(letter, letter) for letter in plain) or "?"

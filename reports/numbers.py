@@ -50,16 +50,26 @@ class Numbers:
         return any(
             math.isfinite(record.value)
             for (_, name, part, _), found in self._found.items()
-            if name == metric and part is None
+            if name == metric and part is not None
             for record in found.values()
         )
+
+    def statuses(self, method: str) -> set[tuple[str, int, str]]:
+        """Seed, step and status of every single run of a method."""
+        return {
+            (seed, step, record.status)
+            for (name, _, part, step), found in self._found.items()
+            if name == method and part is not None
+            for seed, record in found.items()
+            if seed != "all"
+        }
 
     def knows(self, method: str) -> bool:
         """Whether there is any finite number on this method."""
         return any(
             math.isfinite(record.value)
             for (name, _, part, _), found in self._found.items()
-            if name == method and part is None
+            if name == method and part is not None
             for record in found.values()
         )
 
@@ -128,4 +138,4 @@ def alike(gap: Record, deviation: float) -> bool:
     if math.isnan(gap.low) or math.isnan(gap.high):
         return False
     farthest = max(abs(gap.low), abs(gap.high))
-    return gap.low <= TOLERANCE and gap.high >= -TOLERANCE or farthest <= deviation
+    return (gap.low <= TOLERANCE and gap.high >= -TOLERANCE) or farthest <= deviation

@@ -41,7 +41,7 @@ def render(results: Results, tables: Sequence[Table], figures: Sequence[Drawn]) 
 
 def _card(run: Mapping[str, Any], numbers: Numbers, entry: Mapping[str, Any]) -> dict[str, Any]:
     """What is shown of one method: what it is, what it may and did read, its time, settings and remarks."""
-    name, remark = entry["name"], words.status(run, entry)
+    name, remark = entry["name"], words.status(run, entry, numbers)
     return {
         "name": name,
         "summary": entry.get("summary", ""),
@@ -75,7 +75,7 @@ def _time(run: Mapping[str, Any], numbers: Numbers, method: str) -> str:
     share = ratio(numbers, method, 0)
     before = f", {significant(prepare)} s to prepare" if prepare > 0 else ""
     first = "first request " if run["steps"] > 1 else "request "
-    return f"{first}{significant(request)} s{before}" + ("" if share == MISSING else f"; {share} of retraining")
+    return f"{first}{significant(request)} s{before}" + ("" if share == MISSING else f"; {share} × retraining")
 
 
 def _remarks(entry: Mapping[str, Any]) -> list[str]:

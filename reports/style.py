@@ -85,6 +85,15 @@ def pool_legend(figure: Figure, pool: str, other: str) -> None:
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(left, 1), ncols=2, borderpad=0.2, handlelength=1.6)
 
 
+def label_columns(grid: list[list[Axes]], used: int, label: str) -> None:
+    """Name the horizontal axis under the lowest panel of each column."""
+    columns = len(grid[0])
+    for column in range(columns):
+        lowest = grid[(used - 1 - column) // columns][column]
+        lowest.set_xlabel(label)
+        lowest.tick_params(labelbottom=True)
+
+
 def encode(figure: Figure, kind: str) -> bytes:
     """PNG at 150 dots per inch or PDF; the same figure gives the same bytes, so no dates."""
     stream = io.BytesIO()

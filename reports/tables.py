@@ -138,12 +138,12 @@ def _measured(quantities: Sequence[Quantity], run: dict[str, Any], numbers: Numb
     rows = [(REFERENCE, step, _measured_cells(quantities, numbers, REFERENCE, step)) for step in range(run["steps"])]
     for method, step in _lines(run, numbers):
         rows.append((method, step, _measured_cells(quantities, numbers, method, step)))
-    return _framed(heads, rows, run)
+    return _framed(heads, rows, run, numbers)
 
 
 def _costs(run: dict[str, Any], numbers: Numbers) -> tuple[Heads, list[Row]]:
     rows = [(method, step, _cost_cells(numbers, method, step)) for method, step in _lines(run, numbers)]
-    return _framed(COST, rows, run)
+    return _framed(COST, rows, run, numbers)
 
 
 def _lines(run: dict[str, Any], numbers: Numbers) -> list[tuple[str, int]]:
@@ -155,13 +155,15 @@ def _lines(run: dict[str, Any], numbers: Numbers) -> list[tuple[str, int]]:
     return lines
 
 
-def _framed(heads: Heads, lines: list[tuple[str, int, list[str]]], run: dict[str, Any]) -> tuple[Heads, list[Row]]:
+def _framed(
+    heads: Heads, lines: list[tuple[str, int, list[str]]], run: dict[str, Any], numbers: Numbers
+) -> tuple[Heads, list[Row]]:
     """Add what stands around the numbers: name, step of a sequence, and what the status says."""
     several = run["steps"] > 1
     entries = {entry["name"]: entry for entry in run["methods"]}
     rows = []
     for method, step, cells in lines:
-        remark = words.status(run, entries[method], step) if method in entries else "ok"
+        remark = words.status(run, entries[method], numbers, step) if method in entries else "ok"
         empty = set(cells) == {MISSING} and remark != "ok"
         start = [words.row_name(run, method)] + ([str(step + 1)] if several else [])
         rows.append(Row(method, "failed" if empty else _kind(method), start + cells, remark))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.records import Results
-from reports.numbers import REFERENCE
+from reports.numbers import REFERENCE, Numbers
 
 if TYPE_CHECKING:
     from reports.tables import Table
@@ -20,14 +20,15 @@ def row_name(run: Mapping[str, Any], method: str) -> str:
     return f"{method} †" if tuned else method
 
 
-def status(run: Mapping[str, Any], entry: Mapping[str, Any], step: int | None = None) -> str:
+def status(run: Mapping[str, Any], entry: Mapping[str, Any], numbers: Numbers, step: int | None = None) -> str:
     """`ok`, the reason for which a method has no numbers, or what was odd in how many of its runs (of one step)."""
     if entry["status"] != "ok":
         return " ".join(str(entry["status"]).split())
-    notes = [note for note in entry.get("notes", ()) if step is None or int(note["step"]) == step]
-    odd = [note["status"] for note in notes if note["status"] != "ok"]
+    noted = {(str(note["seed"]), int(note["step"]), str(note["status"])) for note in entry.get("notes", ())}
+    odd = [word for _, at, word in noted | numbers.statuses(entry["name"]) if word != "ok" and step in (None, at)]
     runs = len(run["seeds"]) * (run["steps"] if step is None else 1)
-    return "; ".join(f"{word} in {odd.count(word)} of {runs} runs" for word in dict.fromkeys(odd)) or "ok"
+    counted = [f"{word.replace('_', ' ')} in {odd.count(word)} of {runs} runs" for word in sorted(set(odd))]
+    return "; ".join(counted) or "ok"
 
 
 def settings(values: Mapping[str, Any]) -> str:
@@ -71,60 +72,53 @@ def setting(run: Mapping[str, Any]) -> str:
 def key(results: Results, tables: Sequence[Table]) -> list[str]:
     """How to read the tables, in sentences; only what the tables of this run need."""
     run, heads = results.run, {head for table in tables for head, _ in table.heads}
-    notes = _rows_key(run) + _gaps_key(run)
-    if run["scenario"] == "class_removal":
-        notes.append(
-            "Masked: the outputs of the removed classes are taken away first, as in the paper; unmasked: they are not."
-        )
-    if "entropy W1" in heads:
-        notes.append(
-            "Entropy W1: distance in nats between the log-entropies on the forget set and those of the retrained pool. "
-            "The pool's own row is the floor, retrained against retrained; nothing can be asked to go below it."
-        )
-    if "attack AUC" in heads:
-        after = " It was run after the last step." if run["steps"] > 1 else ""
-        notes.append(
-            "Attack AUC: how well a membership attack tells the method from retraining on the forget set. 0.5 is chance; "
-            f"below 0.5 the forget set stands out the other way, which is no better.{after}"
-        )
-    return [*notes, *_cost_key(), *_method_notes(run)]
+    after = " It was run after the last step." if run["steps"] > 1 else ""
+    notes = [_pool_note(run), _gap_note(run), STAR]
+    notes += [MASKED] if run["scenario"] == "class_removal" else []
+    notes += [ENTROPY] if "entropy W1" in heads else []
+    notes += [ATTACK + after] if "attack AUC" in heads else []
+    return [*notes, TIME, READ, *_tuned_notes(run)]
 
 
-def _rows_key(run: Mapping[str, Any]) -> list[str]:
-    pool = (
+STAR = (
+    "A gap marked * cannot be told from none: its interval holds 0 or lies within one standard deviation of the pool."
+)
+MASKED = "Masked: the outputs of the removed classes are taken away first, as in the paper; unmasked: they are not."
+ENTROPY = (
+    "Entropy W1: distance in nats between the log-entropies on the forget set and those of the retrained pool. "
+    "The pool's own row is the floor, retrained against retrained; nothing can be asked to go below it."
+)
+ATTACK = (
+    "Attack AUC: how well a membership attack tells the method from retraining on the forget set. 0.5 is chance, "
+    "below 0.5 the forget set stands out the other way, which is no better."
+)
+TIME = (
+    "Request: seconds from the request to the model, evaluation excluded; prepare: once, before any request. "
+    "÷ retrain: request time as a share of retraining for the same request. Times hold for one machine only."
+)
+READ = (
+    "Examples read: how often an example was handed out in one run, F forget, R retain, V validation, "
+    "S whole training set for statistics in prepare."
+)
+
+
+def _pool_note(run: Mapping[str, Any]) -> str:
+    return (
         f"The retrained pool, {run['reference_models']} models trained without the forget set, is what every method is "
-        "compared with (mean ± standard deviation over models). The row retrain is an independent draw that should look "
-        "like the pool; the row original has forgotten nothing."
+        "compared with (mean ± standard deviation over models). The row retrain is an independent draw that should "
+        "look like the pool; the row original has forgotten nothing."
     )
-    return [pool]
 
 
-def _gaps_key(run: Mapping[str, Any]) -> list[str]:
+def _gap_note(run: Mapping[str, Any]) -> str:
     repeats = len(run["seeds"])
     over = "one seed, so there is no interval" if repeats == 1 else f"{repeats} seeds"
-    gap = (
+    return (
         f"Errors are mean ± standard deviation over {over}. A gap is the value minus the mean of the pool, in percentage "
-        "points, with its 95 % interval over seeds. Best is nearest to retrained, not the highest forget error."
+        "points, with its 95 % interval. Best is nearest to retrained, not the highest forget error."
     )
-    return [
-        gap,
-        "A gap marked * cannot be told from none: its interval holds 0, or lies within one standard deviation of the pool.",
-    ]
 
 
-def _cost_key() -> list[str]:
-    time = (
-        "Request: seconds from the request to the model, evaluation excluded; prepare: once, before any request is known. "
-        "÷ retrain: request time as a share of retraining for the same request. Times hold for one machine only."
-    )
-    read = (
-        "Examples read: how often an example was handed out in one run, F forget, R retain, V validation, "
-        "S whole training set for statistics in prepare."
-    )
-    return [time, read]
-
-
-def _method_notes(run: Mapping[str, Any]) -> list[str]:
-    """Footnotes on tuned hyper-parameters and on methods that are not plainly ok."""
+def _tuned_notes(run: Mapping[str, Any]) -> list[str]:
     tuned = [f"{entry['name']}: {settings(entry['tuned'])}" for entry in run["methods"] if entry.get("tuned")]
     return ["† tuned for this preset, not the authors' defaults: " + "; ".join(tuned) + "."] if tuned else []
