@@ -182,7 +182,7 @@ TESTS: tuple[Callable[[Probe], None], ...] = (
 
 def check(name: str, cls: type[Method]) -> Iterator[Result]:
     """Run every contract test on a method class; a test that raises has failed, and says why."""
-    with _double():
+    with double():
         probe = Probe(name, cls)
     for test in TESTS:
         yield run_one(probe, test)
@@ -192,7 +192,7 @@ def run_one(probe: Probe, test: Callable[[Probe], None]) -> Result:
     """The outcome of one contract test."""
     title = test.__name__.replace("_", " ")
     try:
-        with _double():
+        with double():
             test(probe)
     except Skip as reason:
         return Result(title, True, f"not applicable, {reason}")
@@ -203,7 +203,7 @@ def run_one(probe: Probe, test: Callable[[Probe], None]) -> Result:
 
 
 @contextlib.contextmanager
-def _double() -> Iterator[None]:
+def double() -> Iterator[None]:
     """float64 and one thread inside: rounding must not decide whether two results are the same."""
     before, threads = torch.get_default_dtype(), torch.get_num_threads()
     torch.set_default_dtype(torch.float64)
