@@ -63,15 +63,17 @@ def roc(results: Results) -> Figure | None:
     negatives = results.samples.get("score/negatives")
     if not methods or negatives is None or not np.isfinite(negatives).any():
         return None
-    figure = style.plain(style.WIDTH, 2.75)
+    height = max(2.75, 0.4 + 0.33 * len(methods))  # the legend has two lines per method
+    figure = style.plain(style.WIDTH, height)
     linear, tails = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.07, right=0.775, bottom=0.165, top=0.94, wspace=0.26)
+    bottom, top = 0.45 / height, 1 - 0.16 / height
+    figure.subplots_adjust(left=0.07, right=0.775, bottom=bottom, top=top, wspace=0.26)
     lowest = curves.lowest_rate(negatives)
     _roc_panel(linear, results, methods, np.linspace(0, 1, 201))
     _roc_panel(tails, results, methods, np.geomspace(lowest, 1, 101))
     _roc_axes(linear, tails, lowest)
     handles, labels = linear.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.8, 0.95), title="AUC [95 % interval]",
+    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.8, top), title="AUC [95 % interval]",
                   alignment="left", borderaxespad=0, handlelength=2.4, labelspacing=0.7)  # fmt: skip
     return figure
 
@@ -84,10 +86,9 @@ def _roc_panel(ax: Axes, results: Results, methods: Sequence[str], grid: Array) 
         if not len(found):
             continue
         color, dashes = style.look(results.run, method)
+        name = style.shortened(method, 19)
         area = with_interval(numbers.summary(method, "attack_auc", "forget", last))
-        ax.plot(
-            100 * grid, 100 * found.mean(0), color=color, linestyle=dashes, linewidth=1.2, label=f"{method}\n{area}"
-        )
+        ax.plot(100 * grid, 100 * found.mean(0), color=color, linestyle=dashes, linewidth=1.2, label=f"{name}\n{area}")
         if len(found) > 1:
             ax.fill_between(100 * grid, 100 * found.min(0), 100 * found.max(0), color=color, alpha=0.12, linewidth=0)
 
@@ -122,7 +123,7 @@ def class_shift(results: Results) -> Figure | None:
     for ax, method in zip(axes, methods, strict=False):
         _shift_panel(ax, results, numbers, method, classes)
     style.blank(axes[len(methods) :])
-    axes[0].set_yticks(range(len(classes)), [name if len(name) <= 24 else name[:21] + "..." for name in classes])
+    axes[0].set_yticks(range(len(classes)), [style.shortened(name, 24) for name in classes])
     axes[0].set_ylim(len(classes) - 0.4, -0.6)
     axes[0].set_xlim(left=0)
     style.label_columns(grid, len(methods), "% of forget samples")
@@ -150,7 +151,7 @@ def _shift_panel(ax: Axes, results: Results, numbers: Numbers, method: str, clas
         spread = np.nan_to_num([numbers.deviation(name, SHARE + c, "forget") for c in classes])
         ax.barh(rows + shift, shares, 0.38, color=fill, xerr=spread, error_kw={"elinewidth": 0.7, "ecolor": "#444444"})
     moved = numbers.value(method, "class_shift_tv", None)
-    ax.set_title(method + ("" if math.isnan(moved) else f"  ·  TV {fixed(moved)}"), color=color)
+    style.title(ax, method, "" if math.isnan(moved) else f" · TV {fixed(moved)}")
     ax.tick_params(axis="y", length=0)
 
 

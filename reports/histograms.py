@@ -85,21 +85,25 @@ def _panel(ax: Axes, results: Results, edges: Array, shares: Shares, method: str
     for name, ink in ((REFERENCE, style.POOL), (method, color)):
         own = shares[name, step]
         for share, (heights, borders) in zip((own[0], 1, own[-1]), pieces(own, edges), strict=True):
+            if not own.any():
+                continue
             if share and name == REFERENCE:
                 ax.stairs(heights, borders, fill=True, color=ink)
             elif share:
                 ax.stairs(heights, borders, color=ink, linewidth=1.1)  # solid: dashes would hide in the steps
             if heights.size == 1 and heights[0] > ax.get_ylim()[1]:
-                _name_clipped(ax, float(share), borders, color if name == method else "#555555", name == method)
+                _name_clipped(ax, float(share), borders, own=name == method)
     record = Numbers(results.records).summary(method, "log_entropy_w1", "forget", step)
-    ax.set_title(method + ("" if record is None else f"  ·  W1 {fixed(record.value)}"), color=color)
+    style.title(ax, method, "" if record is None else f" · W1 {fixed(record.value)}")
+    if not shares[method, step].any():
+        ax.text(0.5, 0.9, "no finite value", transform=ax.transAxes, ha="center", va="top")
 
 
-def _name_clipped(ax: Axes, share: float, borders: Array, color: str, first: bool) -> None:
+def _name_clipped(ax: Axes, share: float, borders: Array, *, own: bool) -> None:
     """Write the share beside a bar that is taller than the panel; drawn in full it would flatten everything else."""
     top = ax.get_ylim()[1]
-    ax.text(borders[1] + 0.15 * (borders[1] - borders[0]), top * (1 if first else 0.86), f"{100 * share:.0f} %",
-            color=color, fontsize=6.5, va="top", ha="left")  # fmt: skip
+    ax.text(borders[1] + 0.15 * (borders[1] - borders[0]), top * (1 if own else 0.86), f"{100 * share:.0f} %",
+            color=style.INK if own else "#767676", fontsize=6.5, va="top", ha="left")  # fmt: skip
 
 
 def _limit(grid: list[list[Axes]], edges: Array, shares: Shares) -> None:

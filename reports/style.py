@@ -47,7 +47,7 @@ def panels(rows: int, columns: int, *, height: float, left: float = 0.55) -> tup
 
     The margins are set by hand: constrained layout would draw everything twice.
     """
-    width = max(WIDTH, left + 1.25 * columns)
+    width = max(WIDTH, left + 1.4 * columns)
     top, bottom, between = 0.5, 0.42, 0.36
     total = top + bottom + rows * height + (rows - 1) * between
     figure = plain(width, total)
@@ -70,6 +70,18 @@ def plain(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
+
+
+def shortened(name: str, room: int) -> str:
+    """A name cut to about `room` characters; in ASCII, as every other block of characters embeds its own font."""
+    return name if len(name) <= room else f"{name[: max(room - 2, 4)]}.."
+
+
+def title(ax: Axes, name: str, addition: str) -> None:
+    """Name a panel within its width, in ink: some colors of the palette are too pale to read."""
+    figure = ax.get_figure(root=True)
+    inches = ax.get_position().width * (figure.get_figwidth() if figure else WIDTH)
+    ax.set_title(shortened(name, int(17 * inches) - len(addition)) + addition)
 
 
 def blank(axes: Sequence[Axes]) -> None:

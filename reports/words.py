@@ -114,8 +114,8 @@ def _gap_note(run: Mapping[str, Any]) -> str:
     repeats = len(run["seeds"])
     over = "one seed, so there is no interval" if repeats == 1 else f"{repeats} seeds"
     return (
-        f"Errors are mean ± standard deviation over {over}. A gap is the value minus the mean of the pool, in percentage "
-        "points, with its 95 % interval. Best is nearest to retrained, not the highest forget error."
+        f"Errors are mean ± standard deviation over {over}. A gap is the value minus the mean of the pool, in "
+        "percentage points, with its 95 % interval. Best is nearest to retrained, not the highest forget error."
     )
 
 
