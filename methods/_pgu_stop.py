@@ -62,7 +62,7 @@ def verdict(history: Sequence[Accuracies], ctx: Context, epochs: int, max_drop: 
 
 
 def by_gap(history: Sequence[Accuracies]) -> Verdict | None:
-    """Sample removal: stop once forget accuracy is below validation accuracy; keep the nearer of the last two models."""
+    """Sample removal: stop once forget accuracy is below validation accuracy; keep the nearer of two models."""
     gap = history[-1].validation - history[-1].forget
     if gap <= 0:
         return None

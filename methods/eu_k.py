@@ -22,8 +22,8 @@ class EUk(Method):
     are the choices of the PGU paper.
 
     Deviations: Goel et al. train 62 epochs at learning rate 0.1 with warm restarts and gradient clipping, draw Kaiming
-    normal weights and zero biases (`init = "kaiming"`), and leave BatchNorm of the tail as trained (`keep_tail_bn`), which
-    keeps what it knows of the forget set; they let statistics of the frozen layers drift, here they are frozen.
+    normal weights and zero biases (`init = "kaiming"`), and leave BatchNorm of the tail as trained (`keep_tail_bn`),
+    with what it knows of the forget set; they let statistics of the frozen layers drift, here they are frozen.
     """
 
     needs: ClassVar[Need] = Need.RETAIN

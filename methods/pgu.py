@@ -33,9 +33,9 @@ class PGU(Method):
     before the first step, the model is unchanged; `not_converged`: it never held, the last model; `guard`: validation
     accuracy (in class removal that of the retained classes) fell by more than `max_drop` points, the epoch before.
 
-    Defaults: the paper's section 4; offset and batch size from the authors' code. gamma is 0.9 for AllCNN and ResNet-18,
-    0.95 for SmallVGG. The code uses learning rates 0.1 to 0.01 for AllCNN and 0.1 to 0.05 in depoisoning, batch 100 for
-    class removal, and gamma 0.95 for ResNet-18's `conv1` and `layer2.0.conv1`.
+    Defaults: the paper's section 4; offset and batch size from the authors' code. gamma is 0.9 for AllCNN and
+    ResNet-18, 0.95 for SmallVGG. The code uses learning rates 0.1 to 0.01 for AllCNN and 0.1 to 0.05 in depoisoning,
+    batch 100 for class removal, and gamma 0.95 for ResNet-18's `conv1` and `layer2.0.conv1`.
 
     Deviations. From the paper: equation 1 has the sign of the entropy term reversed; the loss is a batch mean. From the
     code: statistics are never augmented, patches have the layer's stride, rank is the paper's (`stride`, `rank_rule`

@@ -26,8 +26,8 @@ class Scrub(Method):
     With BatchNorm in evaluation mode the gradient of d is zero at the start; it is the student's training mode that
     starts the motion (`order = "min_first"` avoids the question).
 
-    Deviations: augmentation is the recipe's on both sets (the authors use none). The reference error of `rewind` weights
-    validation classes by their share of the forget set instead of drawing a subset; classes without validation
+    Deviations: augmentation is the recipe's on both sets (the authors use none). The reference error of `rewind`
+    weights validation classes by their share of the forget set instead of drawing a subset; classes without validation
     samples have no weight. `rewind` is refused in depoisoning, where the forget labels are wrong.
     """
 
@@ -92,7 +92,7 @@ class Scrub(Method):
         for direction in passes if self.order == "max_first" else reversed(passes):
             part, size = (data.forget, self.forget_batch) if direction == "max" else (data.retain, self.retain_batch)
             for x, y in part.batches(size, ctx.generator, augment=True):
-                self._loss(direction, student(x), teacher, x, y).backward()  # type: ignore[no-untyped-call]
+                self._loss(direction, student(x), teacher, x, y).backward()
                 update.step(lr)
 
     def _loss(self, direction: str, logits: Tensor, teacher: nn.Module, x: Tensor, y: Tensor) -> Tensor:
