@@ -249,6 +249,8 @@ class Method(Plugin):
             "frozen" (nothing of BatchNorm moves); checked.
         budget: name of the field that, set to 0, makes the method the identity; None if there is none.
         stochastic: whether another seed gives another result.
+        random_by_class: draws something per class or per output, so that renumbering the classes gives the same
+            method in distribution only.
         identity: the no-op row, which returns the original by design.
     """
 
@@ -258,6 +260,7 @@ class Method(Plugin):
     batch_norm: ClassVar[str] = "train"
     budget: ClassVar[str | None] = "epochs"
     stochastic: ClassVar[bool] = True
+    random_by_class: ClassVar[bool] = False
     identity: ClassVar[bool] = False
 
     def reads(self) -> Need:
