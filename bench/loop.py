@@ -133,6 +133,8 @@ def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
 
     BatchNorm in training mode is undefined on one example.
     """
+    if not n:
+        return []
     starts = list(range(0, n, size))
     if len(starts) > 1 and n - starts[-1] == 1:
         starts.pop()

@@ -65,7 +65,8 @@ def to_csv(records: Iterable[Record], *, dataset: str, architecture: str, scenar
     for r in records:
         numbers = ["" if math.isnan(v) else repr(float(v)) for v in (r.value, r.low, r.high)]
         place = (dataset, architecture, scenario, r.method, r.seed, r.step, r.part, r.metric)
-        writer.writerow([*place, *numbers, r.n, r.status])
+        # A status may quote an error message of any kind; a line break in it would end the line for many readers.
+        writer.writerow([*place, *numbers, r.n, " ".join(r.status.splitlines())])
     return text.getvalue()
 
 

@@ -98,7 +98,7 @@ class Store:
         from safetensors.numpy import save
 
         text = json.dumps(meta, sort_keys=True)
-        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         digest = _digest(text, whole)
         try:
             write_whole(self.path(kind, key), save(whole, metadata={"meta": text, "sha256": digest}))
