@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import TINY, Finished, FinishedRun, Place
 from hypothesis import HealthCheck, settings
 
 from bench import registry
 from bench.config import Recipe, load_recipe
 from bench.interface import Dataset
-from command import TINY, Finished, FinishedRun, Place
 
 torch.set_num_threads(1)
 settings.register_profile(
