@@ -25,7 +25,8 @@ PREAMBLE = r"""% Keys of the citations: references.bib of the benchmark. To use 
 \usepackage[T1]{fontenc}
 \usepackage[a4paper,margin=15mm]{geometry}
 \usepackage{booktabs}
-\renewcommand{\cite}[1]{{[\texttt{\detokenize{#1}}]}}
+\setlength{\belowcaptionskip}{4pt}
+\renewcommand{\cite}[1]{}
 \begin{document}
 """
 
@@ -44,25 +45,32 @@ def _printable(character: str) -> str:
 
 def document(results: Results, tables: Sequence[Table]) -> str:
     """A complete document with one booktabs table per table and the key below; compiles without a bibliography."""
-    citations = {entry["name"]: _citation(entry) for entry in results.run["methods"]}
+    citations = {name: rf"~\cite{{{key}}}" for name, key in _keys(results.run).items()}
     blocks = [table_environment(table, results.run, citations) for table in tables]
-    notes = "\n".join(rf"\item {escape(note)}" for note in words.key(results, tables))
+    keys = [f"{name} {key}" for name, key in _keys(results.run).items()]
+    sources = [f"Methods in the bibliography: {', '.join(keys)}."] if keys else []
+    notes = "\n".join(rf"\item {escape(note)}" for note in [*words.key(results, tables), *sources])
     key = f"\\begin{{itemize}}\\small\n{notes}\n\\end{{itemize}}"
     return PREAMBLE + "\n\n".join([*blocks, key]) + "\n\\end{document}\n"
 
 
-def _citation(entry: dict[str, Any]) -> str:
-    keys = re.sub(r"[^A-Za-z0-9:_+./,-]", "", str(entry.get("cite", "")))
-    return rf"~\cite{{{keys}}}" if keys else ""
+def _keys(run: dict[str, Any]) -> dict[str, str]:
+    """BibTeX keys of the methods that have one, without characters that a key cannot have."""
+    keys = {entry["name"]: re.sub(r"[^A-Za-z0-9:_+./,-]", "", str(entry.get("cite", ""))) for entry in run["methods"]}
+    return {name: key for name, key in keys.items() if key}
 
 
 def table_environment(table: Table, run: dict[str, Any], citations: dict[str, str]) -> str:
     """One `table*` between marks, `% begin table` and `% end table`, that needs only booktabs."""
-    size = r"\scriptsize" if len(table.heads) > 6 else r"\footnotesize"
+    size = (
+        r"\scriptsize\setlength{\tabcolsep}{2pt}"
+        if len(table.heads) > 6
+        else r"\footnotesize\setlength{\tabcolsep}{5pt}"
+    )
     lines = [
         f"% begin table {table.name}",
         r"\begin{table*}[htbp]",
-        rf"\centering{size}\setlength{{\tabcolsep}}{{2pt}}",
+        rf"\centering{size}",
         rf"\caption{{{_caption(table, run)}}}",
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{@{{}}l{'r' * (len(table.heads) - 1)}@{{}}}}",

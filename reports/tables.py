@@ -91,7 +91,6 @@ FORGOTTEN = {
     ],
 }
 TRACES = [
-    Quantity("restored", "restored", "test", "→ 1"),
     Quantity("entropy W1", "log_entropy_w1", "forget", "↓ floor"),
     Quantity("attack AUC", "attack_auc", "forget", "→ 0.5"),
 ]
@@ -102,6 +101,7 @@ ACCURACY = {
         Quantity("retained test error", "error", "retained_test"),
         Quantity("the same, unmasked", "error_unmasked", "retained_test"),
     ],
+    "depoisoning": [*KEPT, Quantity("restored", "restored", "test", "→ 1")],
 }
 UNITS = "Errors in percent, gaps in percentage points with 95 % intervals"
 FORGOTTEN_UNITS = {

@@ -21,12 +21,18 @@ def row_name(run: Mapping[str, Any], method: str) -> str:
 
 
 def status(run: Mapping[str, Any], entry: Mapping[str, Any], numbers: Numbers, step: int | None = None) -> str:
-    """`ok`, the reason for which a method has no numbers, or what was odd in how many of its runs (of one step)."""
-    if entry["status"] != "ok":
-        return " ".join(str(entry["status"]).split())
+    """`ok`, the reason for which numbers are missing, or what was odd in how many runs (of one step)."""
     noted = {(str(note["seed"]), int(note["step"]), str(note["status"])) for note in entry.get("notes", ())}
-    odd = [word for _, at, word in noted | numbers.statuses(entry["name"]) if word != "ok" and step in (None, at)]
+    told = {(seed, at, text) for seed, at, text in noted | numbers.statuses(entry["name"]) if step in (None, at)}
     runs = len(run["seeds"]) * (run["steps"] if step is None else 1)
+    if entry["status"] != "ok":
+        lost = len({(seed, at) for seed, at, text in told if text.startswith("failed")})
+        where = f" (in {lost} of {runs} runs)" if lost and numbers.knows(entry["name"]) else ""
+        return " ".join(str(entry["status"]).split()) + where
+    # A run may have said several things at once, `not_converged and diverged`.
+    odd = [
+        word for _, _, word in {(s, at, word) for s, at, text in told for word in text.split(" and ")} if word != "ok"
+    ]
     counted = [f"{word.replace('_', ' ')} in {odd.count(word)} of {runs} runs" for word in sorted(set(odd))]
     return "; ".join(counted) or "ok"
 
@@ -57,7 +63,7 @@ def setting(run: Mapping[str, Any]) -> str:
     """One line on what was run: data, network, scenario, recipe, repeats, references."""
     seeds = ", ".join(map(str, run["seeds"]))
     facts = [
-        f"dataset {run['dataset']}",
+        f"Dataset {run['dataset']}",
         f"architecture {run['architecture']}",
         f"scenario {run['scenario']}",
         f"removed classes: {removed(run)}" if removed(run) else "",
@@ -76,6 +82,7 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     notes = [_pool_note(run), _gap_note(run), STAR]
     notes += [MASKED] if run["scenario"] == "class_removal" else []
     notes += [ENTROPY] if "entropy W1" in heads else []
+    notes += [RESTORED] if "restored" in heads else []
     notes += [ATTACK + after] if "attack AUC" in heads else []
     return [*notes, TIME, READ, *_tuned_notes(run)]
 
@@ -87,6 +94,9 @@ MASKED = "Masked: the outputs of the removed classes are taken away first, as in
 ENTROPY = (
     "Entropy W1: distance in nats between the log-entropies on the forget set and those of the retrained pool. "
     "The pool's own row is the floor, retrained against retrained; nothing can be asked to go below it."
+)
+RESTORED = (
+    "Restored: share of the test accuracy lost to the wrong labels that came back; 1 is what retraining brings back."
 )
 ATTACK = (
     "Attack AUC: how well a membership attack tells the method from retraining on the forget set. 0.5 is chance, "
