@@ -52,7 +52,7 @@ def run(config: Config, store_folder: Path, out: Path, *, jobs: int, force: bool
     failures, numbers, samples = _carry_out(planned, entries, jobs, clock)
     described = describe(planned, entries, failures, clock, command)
     records.save(out, records.Results(described, numbers, samples))
-    with clock.phase("report"):
+    with clock.phase("report"), registry.no_lazy_torch():
         import reports
 
         text = reports.build(out)

@@ -8,12 +8,13 @@ names, needs and hyper-parameters can be listed and checked without paying two s
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -152,6 +153,10 @@ class _Lazy(ModuleType):
         assert spec.loader is not None
         self.__class__ = ModuleType  # type: ignore[assignment]  # from here on an ordinary module
         self.__path__ = list(spec.submodule_search_locations or [])
+        real = sys.modules.setdefault(spec.name, self)
+        if real is not self:  # somebody imported it while this stand-in was hidden
+            self.__dict__.update(real.__dict__)
+            return getattr(real, name)
         try:
             spec.loader.exec_module(self)
         except BaseException:
@@ -170,3 +175,17 @@ def lazy_torch() -> None:
     module = _Lazy("torch")
     module.__spec__, module.__loader__, module.__file__ = spec, spec.loader, spec.origin
     sys.modules["torch"] = module
+
+
+@contextlib.contextmanager
+def no_lazy_torch() -> Iterator[None]:
+    """Hide a torch that nothing has used yet: matplotlib asks every module called torch for its Tensor."""
+    module = sys.modules.get("torch")
+    if not isinstance(module, _Lazy):
+        yield
+        return
+    del sys.modules["torch"]
+    try:
+        yield
+    finally:
+        sys.modules.setdefault("torch", module)
