@@ -199,11 +199,13 @@ def _cost_cells(numbers: Numbers, method: str, step: int) -> list[str]:
     def spent(metric: str, at: int = step) -> str:
         return seconds(numbers.value(method, metric, None, at), numbers.deviation(method, metric, None, at))
 
-    prepared = spent("seconds_prepare", 0)
+    request, prepared = spent("seconds_request"), spent("seconds_prepare", 0)
+    if prepared == MISSING and request != MISSING:
+        prepared = "none"
     return [
-        spent("seconds_request"),
+        request,
         ratio(numbers, method, step),
-        prepared if step == 0 or prepared == MISSING else "at step 1",
+        prepared if step == 0 or prepared in (MISSING, "none") else "at step 1",
         examples_read(numbers, method, step),
         memory(numbers.value(method, "peak_bytes", None, step)),
     ]
