@@ -31,7 +31,8 @@ class PGU(Method):
     When it ends: sample removal, as soon as forget accuracy is below validation accuracy, with the nearer of the last
     two models; class removal, at chance accuracy; depoisoning, after the last epoch. Status `too_fast`: that held
     before the first step, the model is unchanged; `not_converged`: it never held, the last model; `guard`: validation
-    accuracy (in class removal that of the retained classes) fell by more than `max_drop` points, the epoch before.
+    accuracy (in class removal that of the retained classes) fell by more than `max_drop` points, the epoch before;
+    `late`: the deadline passed, the last model.
 
     Defaults: the paper's section 4; offset and batch size from the authors' code. gamma is 0.9 for AllCNN and
     ResNet-18, 0.95 for SmallVGG. The code uses learning rates 0.1 to 0.01 for AllCNN and 0.1 to 0.05 in depoisoning,

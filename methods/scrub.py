@@ -42,7 +42,7 @@ class Scrub(Method):
     msteps: int = Field(default=2, ge=0, le=10_000, description="epochs that also pass over the forget set")
     epochs: int = Field(default=3, ge=0, le=10_000, description="passes over the retained data")
     order: Literal["max_first", "min_first"] = Field(default="max_first", description="which pass begins an epoch")
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Literal["sgd", "adam"] = Field(default="sgd", description="one optimizer for both passes")
     lr: float = Field(default=5e-4, gt=0, le=10, description="learning rate before any decay")
     decay_epochs: tuple[int, ...] = Field(default=(3, 5, 9), description="epochs after which the learning rate falls")
     decay: float = Field(default=0.1, gt=0, le=1, description="factor by which it falls")
