@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench import ledger, seeds
+from bench import ledger, loop, seeds
 from bench.config import Recipe
 from bench.dataview import Images, MeteredPart, MeteredView
 from bench.interface import Context, Dataset, Method, Need, Request, State, UndeclaredRead, Unlearned
@@ -67,7 +67,8 @@ def prepare(
     view = MeteredView(name, method.reads(), {"train": whole})
     ctx = context(setting, method, seed=seeds.derive(seed, "prepare", name), original_seed=seed)
     own = copy.deepcopy(model).eval()
-    state, seconds = ledger.timed(lambda: method.prepare(own, view, ctx), setting.device)
+    with loop.seeded(ctx.seed, setting.device):
+        state, seconds = ledger.timed(lambda: method.prepare(own, view, ctx), setting.device)
     _refuse(view)
     return state, seconds, view.taken()
 
@@ -87,7 +88,8 @@ def unlearn(
     view = view_of(setting, name, method, request)
     ctx = context(setting, method, seed=seed, original_seed=original_seed, request=request, state=state)
     own = copy.deepcopy(model).eval()
-    result, seconds = ledger.timed(lambda: method.unlearn(own, view, ctx), setting.device)
+    with loop.seeded(seed, setting.device):
+        result, seconds = ledger.timed(lambda: method.unlearn(own, view, ctx), setting.device)
     _refuse(view)
     done = result if isinstance(result, Unlearned) else Unlearned(result)
     if not isinstance(done.model, nn.Module):
