@@ -7,8 +7,9 @@ against torch's own.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -144,6 +145,14 @@ def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropy over the batch, in nats."""
     return torch.nn.functional.cross_entropy(logits, y)
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: str) -> Iterator[None]:
+    """Inside, torch's own random stream, which dropout draws from, starts from `seed`; afterwards it is as before."""
+    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def fit(
