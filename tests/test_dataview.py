@@ -95,6 +95,32 @@ def test_the_training_set_exists_in_prepare_only(setting: Setting, dataset: Data
         unlearning.unlearn(setting, "curious", Curious(unlearn_reads="train"), model, request, **run)
 
 
+class Droops(Method):
+    """Returns a model whose weights are what dropout left over."""
+
+    def prepare(self, model, data, ctx):  # type: ignore[no-untyped-def]
+        return {"left": torch.nn.functional.dropout(torch.ones(50))}
+
+    def unlearn(self, model, data, ctx):  # type: ignore[no-untyped-def]
+        with torch.no_grad():
+            torch.nn.functional.dropout(model[1].weight, inplace=True)
+        return model
+
+
+def test_dropout_follows_the_seed_of_the_run(setting: Setting, dataset: Dataset) -> None:
+    model, request = setting.build(0), ClassRemoval().requests(dataset.train_y, 10, 0)[0]
+
+    def run(seed: int) -> list[torch.Tensor]:
+        state, _, _ = unlearning.prepare(setting, "droops", Droops(), model, seed)
+        arguments = {"state": {}, "seed": seed, "original_seed": 0}
+        done = unlearning.unlearn(setting, "droops", Droops(), model, request, **arguments)
+        return [state["left"], done.model[1].weight]
+
+    first, again, other = run(1), run(1), run(2)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
 def test_the_parts_of_a_request_hold_its_samples_and_no_test_data(setting: Setting, dataset: Dataset) -> None:
     [request] = ClassRemoval(removed=(3,)).requests(dataset.train_y, 10, 0)
     view = unlearning.view_of(setting, "curious", Curious(), request)
