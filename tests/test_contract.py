@@ -73,10 +73,11 @@ FAULTS = {
         "    def unlearn(self, model, data, ctx):\n        with torch.no_grad():\n"
         "            next(model.parameters()).add_(1.0)\n        return model\n",
     ),
-    "draws from the global generator": (
+    "draws from a generator of its own": (
         "repeats_itself",
-        "    def unlearn(self, model, data, ctx):\n        with torch.no_grad():\n"
-        "            for p in model.parameters():\n                p.add_(torch.randn_like(p) * 0.1)\n"
+        "    def unlearn(self, model, data, ctx):\n        own = torch.Generator()\n        own.seed()\n"
+        "        with torch.no_grad():\n            for p in model.parameters():\n"
+        "                p.add_(torch.randn(p.shape, generator=own) * 0.1)\n"
         "        return self.train(model, model, data, ctx)\n",
     ),
     "leaves a hook": (
