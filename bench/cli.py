@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(words)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         print("interrupted; finished work is in the store, the same command goes on from there", file=sys.stderr)

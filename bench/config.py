@@ -106,6 +106,8 @@ def _instance(cls: Any, settings: Mapping[str, Any], name: str) -> Any:
         return cls(**settings)
     except ValidationError as error:
         raise UsageError(describe(error, name, cls)) from error
+    except Exception as error:  # a plug-in's class may fail in any way, such as with a type that is not imported
+        raise UsageError(f"cannot configure {name}: {type(error).__name__}: {error}") from error
 
 
 def describe(error: ValidationError, name: str, cls: type[BaseModel]) -> str:
