@@ -1,0 +1,245 @@
+"""Every mistake a user can make is one line on stderr that says what is wrong, and exit code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command import Place
+
+from bench import benchmark, cli, config
+from bench.interface import UsageError
+
+SAMPLES, CLASSES = ("--scenario", "sample_removal"), ("--scenario", "class_removal")
+MISTAKES = {
+    # names
+    "--scenario class_remval": "unknown scenario 'class_remval'; did you mean class_removal?",
+    "--methods srub": "unknown method 'srub'; did you mean scrub?",
+    "--methods pgu,nothing_like_it": "unknown method 'nothing_like_it'",
+    "--methods ,": "no methods given",
+    "--methods nowhere.py": "no such file: nowhere.py",
+    "--dataset digit": "unknown data set 'digit'; did you mean digits?",
+    "--dataset nowhere.py": "no such file: nowhere.py",
+    "--architecture resnt18": "unknown architecture 'resnt18'",
+    "--architecture nowhere.py": "no such file: nowhere.py",
+    "--attack shadow": "unknown attack 'shadow'",
+    "--attack nowhere.py": "no such file: nowhere.py",
+    "--preset digit": "unknown preset 'digit'; did you mean digits?",
+    "--preset nowhere.toml": "cannot read the preset nowhere.toml",
+    "--recipe digit": "unknown recipe 'digit'; did you mean digits?",
+    "--recipe nowhere.toml": "cannot read the recipe nowhere.toml",
+    "runn": "unknown command 'runn'; did you mean run?",
+    "list method": "unknown section 'method'; did you mean methods?",
+    "--method pgu --nonsense": "unrecognized arguments",
+    # --set
+    "--set gamma": "--set takes part.field=value",
+    "--set pgu.gamma": "--set takes part.field=value",
+    "--set pgu=0.9": "--set takes part.field=value",
+    "--set .gamma=0.9": "--set takes part.field=value",
+    "--set pgu.=0.9": "--set takes part.field=value",
+    "--set": "expected one argument",
+    "--set pgo.gamma=0.9": "did you mean pgu?",
+    "--set eu_k.epochs=1": "unknown part in --set",
+    "--set pgu.gama=0.9": "did you mean gamma?",
+    "--set pgu.gamma=1.5": "pgu.gamma: Input should be less than or equal to 1, got 1.5",
+    "--set pgu.gamma=high": "pgu.gamma: Input should be a valid number",
+    "--set pgu.lr=nan": "pgu.lr: Input should be a finite number",
+    "--set pgu.lr=-inf": "pgu.lr",
+    "--set pgu.epochs=1.5": "pgu.epochs",
+    "--set pgu.layer_gamma=3": "pgu.layer_gamma",
+    "--set recipe.epoch=3": "did you mean epochs?",
+    "--set recipe.epochs=0": "recipe.epochs: Input should be greater than or equal to 1, got 0",
+    "--set recipe.batch_size=1": "recipe.batch_size",
+    "--set recipe.lr=0": "recipe.lr: Input should be greater than 0",
+    "--set recipe.schedule=step": "recipe.schedule: Input should be 'cosine', 'exponential' or 'constant'",
+    "--set recipe.momentum=0": "nesterov needs a momentum above 0",
+    "--set shadow.train=1": "shadow.train: Input should be greater than or equal to 2",
+    "--set shadow.test=3": "unknown field of shadow 'test'",
+    "--set attack.subsample=2": "shadow_xgboost.subsample",
+    "--set attack.trees=2": "unknown field of shadow_xgboost 'trees'",
+    # numbers
+    "--seeds 0": "--seeds needs between 1 and 1000 repeats",
+    "--seeds 1001": "--seeds needs between 1 and 1000 repeats",
+    "--seeds -1": "--seeds must be a whole number from 0, got '-1'",
+    "--seeds few": "--seeds must be a whole number from 0, got 'few'",
+    "--seeds 1.5": "--seeds must be a whole number",
+    "--seeds 0,x": "--seeds must be a whole number",
+    "--seeds ,": "--seeds needs between 1 and 1000 repeats",
+    "--jobs 0": "--jobs must be at least 1, got 0",
+    "--jobs -2": "--jobs must be at least 1, got -2",
+    "--jobs many": "invalid int value: 'many'",
+    "--device gpu": "unknown device 'gpu'",
+    # forget sets
+    "--scenario sample_removal --set scenario.count=600": "cannot forget 600 samples",
+    "--scenario sample_removal --set scenario.count=0": "count: Input should be greater than or equal to 1",
+    "--scenario sample_removal --set scenario.target_class=10": "no class 10",
+    "--scenario sample_removal --set sample_removal.draw=all": "draw",
+    "--set scenario.removed=[]": "removed",
+    "--set scenario.removed=[10]": "no class 10",
+    "--set scenario.removed=[0,1,2,3,4,5,6,7,8]": "leaves fewer than two",
+    "--set scenario.removed=eight": "removed",
+    "--set scenario.count=3": "unknown field of scenario 'count'",
+    "--scenario incremental --set scenario.steps=60": "leave nothing of class 0",
+    "--scenario depoisoning --set scenario.flips=60": "flip fewer",
+    "--scenario incremental --set class_removal.removed=[1]": "unknown part in --set",
+    # other verbs
+    "report": "the following arguments are required",
+    "report nowhere": "no results folder at nowhere",
+    "compare nowhere --baseline nothing.json": "no results folder at nowhere",
+    "compare nowhere": "required: --baseline",
+    "check": "required: method",
+    "check srub": "did you mean scrub?",
+    "check nowhere.py": "no such file",
+}
+PRESETS = {
+    "run = [[[": "cannot read the preset",
+    "[runs]": "did you mean run?",
+    "[run]\nmethod = 'pgu'": "did you mean methods?",
+    "run = 3": "run: Input should be a valid dictionary, got 3",
+    "[run]\nmethods = 3": "methods",
+    "[run]\nmethods = [1, 2]": "methods",
+    "[run]\nmethods = []": "no methods given",
+    "[run]\nmethods = ['srub']": "did you mean scrub?",
+    "[run]\ndataset = 3": "dataset: Input should be a valid string",
+    "[run]\nscenario = 3": "scenario: Input should be a valid string",
+    "[run]\ndevice = 3": "device: Input should be a valid string",
+    "[run]\nseeds = 0": "--seeds needs between 1 and 1000 repeats",
+    "[run]\nseeds = true": "--seeds must be a whole number",
+    "[run]\nseed = -1": "seed must be a whole number from 0, got -1",
+    "[recipe]\nepoch = 3": "did you mean epochs?",
+    "recipe = 3": "recipe: Input should be a valid dictionary",
+    "[shadow]\ntrain = 1": "shadow.train",
+    "[scenario.class_remval]\nremoved = [1]": "did you mean class_removal?",
+    "[scenario.class_removal]\nremove = [1]": "did you mean removed?",
+    "[scenario]\nclass_removal = 3": "class_removal: Input should be a valid dictionary",
+    "[method.pgu]\ngama = 0.9": "did you mean gamma?",
+    "[method.pgu]\ngamma = 9": "pgu.gamma",
+    "[method]\npgu = 3": "method.pgu: Input should be a valid dictionary",
+    "[tuned.class_removal.pgu]\ngama = 0.9": "did you mean gamma?",
+    "[tuned.class_remval.pgu]\ngamma = 0.9": "did you mean class_removal?",
+    "[tuned]\nclass_removal = 3": "class_removal: Input should be a valid dictionary",
+    "[attack.shadow_xgboost]\ntrees = 3": "unknown field of shadow_xgboost 'trees'",
+    "about = 3": "about: Input should be a valid string",
+}
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
+    """Runs a wrong command line in this process, in an empty folder, and returns the line it answers with."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> str:
+        assert cli.main(words) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert len(err.splitlines()) == 1, err
+        assert err.startswith("error: ")
+        return err
+
+    return call
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_one_line(refused: Callable[..., str], line: str, tmp_path: Path) -> None:
+    words = line.split()
+    verb_given = words[0] in (*cli.VERBS, "runn")
+    assert MISTAKES[line] in refused(*words, *([] if verb_given or words == ["--set"] else ["--dry-run"]))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", PRESETS)
+def test_a_wrong_preset_is_one_line(refused: Callable[..., str], text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    assert PRESETS[text] in refused("--preset", "mine.toml", "--dry-run")
+
+
+@pytest.mark.parametrize("flag", ["--preset", "--recipe"])
+def test_a_file_that_is_no_text_is_one_line(refused: Callable[..., str], flag: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"\xff\xfe\x00")
+    assert "cannot read" in refused(flag, "mine.toml", "--dry-run")
+
+
+@pytest.mark.parametrize("kind", ["methods", "architecture", "dataset", "attack"])
+def test_a_plug_in_that_is_no_python_is_one_line(refused: Callable[..., str], kind: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def (")
+    assert "SyntaxError" in refused(f"--{kind}", "mine.py", "--dry-run")
+
+
+@pytest.mark.parametrize("flag", ["--out", "--store"])
+def test_a_folder_below_a_file_is_one_line(refused: Callable[..., str], flag: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "Not a directory" in refused(flag, "file/below", *(["--out", "out"] if flag == "--store" else []))
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "cuda:x"])
+def test_a_device_that_is_not_there_is_one_line(refused: Callable[..., str], device: str) -> None:
+    assert f"cannot use the device {device}" in refused("--device", device, "--out", "out", "--store", "store")
+
+
+def test_a_damaged_baseline_is_one_line(refused: Callable[..., str], tiny: Place, tmp_path: Path) -> None:
+    assert "no baseline at" in refused("compare", str(tiny.out), "--baseline", "nothing.json")
+    (tmp_path / "baseline.json").write_text("{")
+    assert "is damaged" in refused("compare", str(tiny.out), "--baseline", "baseline.json")
+
+
+@pytest.mark.parametrize("line", ["--methods srub", "--set pgu.gamma=2", "--seeds 0", "report nowhere", "runn"])
+def test_the_real_command_line_says_the_same(run: Place, line: str) -> None:
+    finished = run.call(*line.split())
+    assert finished.code == 2
+    assert finished.out == ""
+    assert MISTAKES.get(line, "pgu.gamma") in finished.error
+
+
+def test_flags_override_the_preset_and_changes_override_both(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        "[run]\nmethods = ['pgu', 'scrub']\nseeds = 3\n[method.pgu]\ngamma = 0.8\nlr = 0.1\n"
+        "[tuned.class_removal.pgu]\ngamma = 0.7\n[recipe]\nepochs = 4\n[shadow]\ntrain = 6\n"
+    )
+    one = config.resolve(str(path), {}, [])
+    assert (one.seeds, one.recipe.epochs, one.shadow.train) == ((0, 1, 2), 4, 6)
+    assert (one.method("pgu").gamma, one.method("pgu").lr) == (0.7, 0.1)  # type: ignore[attr-defined]
+    other = config.resolve(str(path), {"seeds": "0,3,3", "methods": "pgu"}, ["pgu.gamma=0.6", "recipe.epochs=5"])
+    assert (other.seeds, other.recipe.epochs, other.rows()) == ((0, 3), 5, ["original", "retrain", "pgu"])
+    assert (other.method("pgu").gamma, other.method("pgu").lr) == (0.6, 0.1)  # type: ignore[attr-defined]
+    elsewhere = config.resolve(str(path), {"scenario": "sample_removal"}, [])
+    assert elsewhere.method("pgu").gamma == 0.8  # type: ignore[attr-defined]
+
+
+def test_a_change_is_a_value_of_toml_or_text() -> None:
+    changes = ["class_removal.removed=[1, 2]", "scrub.rewind=true", "scrub.order=min_first", "scrub.lr=1e-3"]
+    resolved = config.resolve("digits", {}, changes)
+    scrub = resolved.method("scrub")
+    assert resolved.scenario_settings.removed == (1, 2)  # type: ignore[attr-defined]
+    assert (scrub.rewind, scrub.order, scrub.lr) == (True, "min_first", 1e-3)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", config.presets())
+def test_every_preset_resolves(name: str) -> None:
+    resolved = config.resolve(name, {})
+    assert resolved.rows()[:2] == ["original", "retrain"]
+    assert config.read_toml("preset", name, config.presets())["about"]
+
+
+def test_the_configuration_hash_knows_what_decides_the_numbers() -> None:
+    plain = config.resolve("digits", {})
+    same = config.resolve("digits", {}, [f"pgu.gamma={plain.method('pgu').gamma}"])  # type: ignore[attr-defined]
+    others = [
+        config.resolve("digits", {}, [change]) for change in ("pgu.gamma=0.123", "recipe.epochs=3", "shadow.train=5")
+    ]
+    others.append(config.resolve("digits", {"seeds": "4"}))
+    assert benchmark.config_hash(plain) == benchmark.config_hash(same)
+    assert len({benchmark.config_hash(one) for one in [plain, *others]}) == 1 + len(others)
+
+
+def test_all_stands_for_every_method() -> None:
+    rows = config.resolve("digits", {"methods": "all,pgu"}).rows()
+    assert {"pgu", "scrub", "eu_k", "cf_k", "original", "retrain"} <= set(rows)
+    assert len(rows) == len(set(rows))
+
+
+def test_a_usage_error_is_an_exception_with_one_line() -> None:
+    with pytest.raises(UsageError) as caught:
+        config.load_recipe("digits", {"epochs": "many\nlines"})
+    assert "\n" not in str(caught.value)
