@@ -116,34 +116,56 @@ def _import_early() -> None:
 def first_line(planned: plan.Plan) -> str:
     """What this run runs on, and how to get the paper's setting instead."""
     config = planned.config
-    what = f"{config.scenario} on {planned.dataset.name} ({len(planned.labels)} training images), {config.architecture}"
+    what = f"{config.scenario} on {planned.dataset.name} ({len(planned.labels)} training images), {_network(config)}"
     return (
         f"{what}, recipe {config.recipe.name} ({config.recipe.line()}); for the paper's setting: --preset paper-table1"
     )
-
-
-# Seconds of one job of each kind, measured on the digits on one core of a 2-core machine; a store that has finished
-# models of the same training set and network tells better.
-TYPICAL = {"model": 0.09, "prepared": 0.05, "unlearned": 0.3, "attack": 1.5, "evaluation": 0.1}
-FIXED = 5.0  # imports, tables, figures and the page
 
 
 def preview(config: Config, store_folder: Path, jobs: int) -> str:
     """What a run would do: the jobs by stage, what the store has, and an estimated time. Writes nothing."""
     planned = plan.make(config)
     entries = store.Store(store_folder, create=False)
+    one_model = _seconds_per_model(planned, entries)
+    lines, total = [first_line(planned), ""], FIXED
+    for stage, found in _stages(planned, entries).items():
+        kinds = [kind for (kind, _), there in found.items() if not there]
+        lines.append(f"{stage:36} {len(found):5} jobs, {len(found) - len(kinds):5} in the store")
+        if one_model is not None:
+            work = sum(one_model * TIMES_A_MODEL.get(kind, 0.0) + SECONDS.get(kind, 0.0) for kind in kinds)
+            total += work / (jobs if stage.startswith("train") else 1)
+            lines[-1] += f", {work:8.1f} s of work to do"
+    lines += [f"skip {row.name}: {row.skipped}" for row in planned.rows if row.skipped]
+    unknown = "no estimate of the time: this store has no finished model of this network and recipe to go by"
+    lines.append(
+        f"\nabout {total:.0f} s on {jobs} processes, a rough estimate" if one_model is not None else f"\n{unknown}"
+    )
+    return "\n".join(lines)
+
+
+# What jobs take, in trainings of one model (by the engine that trains many) and in seconds; measured on the digits.
+TIMES_A_MODEL = {"model": 1.0, "prepared": 0.3, "unlearned": 3.0}
+SECONDS = {"attack": 1.5, "evaluation": 0.05}
+FIXED = 5.0  # imports, tables, figures and the page
+
+
+def _stages(planned: plan.Plan, entries: store.Store) -> dict[str, dict[tuple[str, str], bool]]:
+    """Per stage, whether the store has each entry."""
     stages: dict[str, dict[tuple[str, str], bool]] = {}
     for stage, kind, key in planned.jobs():
         stages.setdefault(stage, {})[kind, key] = entries.has(kind, key)
-    lines, total = [first_line(planned), ""], FIXED
-    for stage, found in stages.items():
-        seconds = sum(TYPICAL[kind] for (kind, _), there in found.items() if not there)
-        total += seconds / (jobs if stage.startswith("train") else 1)
-        have = sum(found.values())
-        lines.append(f"{stage:36} {len(found):5} jobs, {have:5} in the store, {seconds:7.1f} s of work to do")
-    lines += [f"skip {row.name}: {row.skipped}" for row in planned.rows if row.skipped]
-    lines.append(f"\nabout {total:.0f} s on {jobs} processes (a rough estimate from digits on a 2-core machine)")
-    return "\n".join(lines)
+    return stages
+
+
+def _seconds_per_model(planned: plan.Plan, entries: store.Store) -> float | None:
+    """Seconds that training one model takes: as a finished one of this plan did, or as known for the digits."""
+    done = next((model.key for model in planned.models() if entries.has("model", model.key)), None)
+    if done is not None:
+        with contextlib.suppress(store.Damaged):
+            return float(entries.meta("model", done)["seconds"])
+    if (planned.config.dataset, planned.config.architecture) != ("digits", "digits_cnn"):
+        return None
+    return 12e-6 * len(planned.labels) * planned.config.recipe.epochs
 
 
 def prepare_out(config: Config, out: Path | None) -> Path:
@@ -181,12 +203,12 @@ def describe(
     """The contents of `run.json`."""
     config = planned.config
     return {
-        "title": f"{config.scenario} · {planned.dataset.name} · {config.architecture}",
+        "title": f"{config.scenario} · {planned.dataset.name} · {_network(config)}",
         "command": command,
         "config": scientific(config),
         "config_hash": config_hash(config),
         "dataset": planned.dataset.name,
-        "architecture": registry.short_name(config.architecture),
+        "architecture": _network(config),
         "scenario": config.scenario,
         "recipe": config.recipe.model_dump(),
         "class_names": list(planned.dataset.class_names),
@@ -203,6 +225,10 @@ def describe(
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": {name: round(seconds, 3) for name, seconds in clock.seconds.items()},
     }
+
+
+def _network(config: Config) -> str:
+    return registry.short_name(config.architecture)
 
 
 def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: dict[str, str]) -> dict[str, Any]:

@@ -251,6 +251,7 @@ class Method(Plugin):
         stochastic: whether another seed gives another result.
         random_by_class: draws something per class or per output, so that renumbering the classes gives the same
             method in distribution only.
+        prepares_with: the fields that `prepare` depends on, so that changing others does not repeat it; None: all.
         identity: the no-op row, which returns the original by design.
     """
 
@@ -261,6 +262,7 @@ class Method(Plugin):
     budget: ClassVar[str | None] = "epochs"
     stochastic: ClassVar[bool] = True
     random_by_class: ClassVar[bool] = False
+    prepares_with: ClassVar[tuple[str, ...] | None] = None
     identity: ClassVar[bool] = False
 
     def reads(self) -> Need:

@@ -184,7 +184,8 @@ def _run(plan: Plan, name: str, method: Method, repeat: int, request: Request, p
         previous=previous.key if previous else None,
     )
     last = request.step == len(plan.requests) - 1
-    prepared = store.key(stage="prepare", **made_of) if prepares else None
+    used = method.model_dump(include=None if method.prepares_with is None else set(method.prepares_with))
+    prepared = store.key(stage="prepare", **(made_of | {"settings": used})) if prepares else None
     return Run(key, name, repeat, request, seed, original, prepared, previous, last)
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from bench.unlearning import Done, Setting
 
 
+REHEARSE_BELOW = 60.0  # seconds of training one model
+
+
 class Clock:
     """Adds up the wall seconds of the phases of a run, by name."""
 
@@ -77,6 +80,7 @@ def train_pool(
                 progress.done(f"trained {len(todo) - left} of {len(todo)} models", finished)
 
     groups = _groups(plan, todo)
+    jobs = jobs if plan.config.device == "cpu" else 1  # one process a device: a forked one could not use it
     others = progress.left - len(todo)
     # Forking shares the imports that this process has already paid for; elsewhere joblib's own default serves.
     backend = "multiprocessing" if sys.platform == "linux" and jobs > 1 else None
@@ -159,6 +163,9 @@ class MethodRunner:
             lambda seed: training.new_model(build, plan.dataset, seed, device),
         )
         self.warm: set[str] = set()
+        # Where one training takes minutes, a run that is not timed costs too much, and a warm-up changes nothing.
+        meta = store.meta("model", plan.originals[-1].key)
+        self.slow = bool(meta["seconds"] > REHEARSE_BELOW)
         gc.freeze()  # what the imports left need not be searched before every timed run
 
     def row(self, row: Row) -> dict[str, str]:
@@ -227,7 +234,7 @@ class MethodRunner:
         from bench import unlearning
 
         first = run.repeat == self.plan.config.seeds[0]
-        if not first and row.name in self.warm:
+        if self.slow or (not first and row.name in self.warm):
             return None
         self.warm.add(row.name)
         with contextlib.suppress(Exception):  # the timed run will raise it again
@@ -257,7 +264,7 @@ class MethodRunner:
         from bench import unlearning
 
         assert run.prepared is not None
-        if row.name not in self.warm:  # the first call pays for loading libraries; time the second
+        if row.name not in self.warm and not self.slow:  # the first call pays for loading libraries; time the second
             unlearning.prepare(self.setting, row.name, row.method, model, run.original.seed)
         state, seconds, taken = unlearning.prepare(self.setting, row.name, row.method, model, run.original.seed)
         arrays = {name: value.cpu().numpy() for name, value in state.items()}

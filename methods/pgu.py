@@ -51,6 +51,7 @@ class PGU(Method):
 
     needs: ClassVar[Need] = Need.FORGET | Need.VALIDATION | Need.STATISTICS
     cite: ClassVar[str] = "hoang2024pgu"
+    prepares_with: ClassVar[tuple[str, ...] | None] = ("stride",)
     batch_norm: ClassVar[str] = "frozen"
 
     gamma: float = Field(default=0.9, ge=0, le=1, description="share of the spectrum to protect; 1 freezes the layers")

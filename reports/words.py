@@ -131,4 +131,4 @@ def _gap_note(run: Mapping[str, Any]) -> str:
 
 def _tuned_notes(run: Mapping[str, Any]) -> list[str]:
     tuned = [f"{entry['name']}: {settings(entry['tuned'])}" for entry in run["methods"] if entry.get("tuned")]
-    return ["† tuned for this preset, not the authors' defaults: " + "; ".join(tuned) + "."] if tuned else []
+    return ["† set by the preset, other than the method's defaults: " + "; ".join(tuned) + "."] if tuned else []
