@@ -49,9 +49,15 @@ def missing(plan: Plan, store: Store) -> int:
     return len({(kind, key) for _, kind, key in plan.jobs() if not store.has(kind, key)})
 
 
+def _finished(store: Store, run: Run) -> bool:
+    """Whether the store has the run, and the preparation whose cost belongs to it."""
+    prepared = run.prepared if run.previous is None else None
+    return store.has("unlearned", run.key) and (prepared is None or store.has("prepared", prepared))
+
+
 def run_methods(plan: Plan, store: Store, progress: Progress) -> dict[str, str]:
     """Run what the store lacks of every row; returns the reason of every failed run, by its key."""
-    if all(store.has("unlearned", run.key) for row in plan.rows for run in row.runs):
+    if all(_finished(store, run) for row in plan.rows for run in row.runs):
         return {}
     methods = MethodRunner(plan, store, progress)
     failures: dict[str, str] = {}
@@ -175,12 +181,15 @@ class MethodRunner:
         """
         failures: dict[str, str] = {}
         for run in row.runs:
-            if self.store.has("unlearned", run.key):
+            if _finished(self.store, run):
                 continue
             if run.previous and run.previous.key in failures:
                 failures[run.key] = "failed: the request before it failed"
                 continue
             try:
+                if self.store.has("unlearned", run.key):  # only its preparation was lost
+                    self._start(row, run)
+                    continue
                 self._run(row, run)
             except (UsageError, Damaged):  # a full disk or a damaged entry is not the method's fault
                 raise
