@@ -1,0 +1,399 @@
+"""The real command line from end to end: what it writes, what it computes again, and what it survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import TINY, FinishedRun, Place, numbers
+from test_registry import ARCHITECTURE, DATASET
+
+from bench.records import Record, load
+
+HEAD = '''"""A method of a third party."""
+
+import torch
+
+from bench.interface import Method, Need
+
+
+class Mine(Method):
+    """Shifts the head."""
+
+    needs = Need.FORGET
+'''
+WORKS = (
+    HEAD
+    + """
+    def unlearn(self, model, data, ctx):
+        for x, y in data.forget.batches(32):
+            pass
+        with torch.no_grad():
+            list(model.parameters())[-1].add_(torch.arange(10.0) * SHIFT)
+        return model
+"""
+)
+RAISES = (
+    HEAD
+    + """
+    def unlearn(self, model, data, ctx):
+        raise RuntimeError("the forget set, it is cursed\\r\\nTruly")
+"""
+)
+SWALLOWS = (
+    HEAD
+    + """
+    def unlearn(self, model, data, ctx):
+        try:
+            list(data.retain.batches(32))
+        except Exception:
+            pass
+        return model
+"""
+)
+PICKY = (
+    HEAD
+    + """    supports = ("sample_removal",)
+
+    def unlearn(self, model, data, ctx):
+        return model
+"""
+)
+DIVERGES = (
+    HEAD
+    + """
+    def unlearn(self, model, data, ctx):
+        with torch.no_grad():
+            list(model.parameters())[-1].fill_(float("nan"))
+        return model
+"""
+)
+
+
+SMALLEST_POOL = ("--set", "shadow.train=2", "--set", "shadow.validation=1", "--set", "recipe.epochs=3", "--seeds", "2")
+
+
+@pytest.fixture
+def copy(tiny: FinishedRun, tmp_path: Path) -> Place:
+    """A copy of the small finished run that may be changed."""
+    shutil.copytree(tiny.folder, tmp_path / "copy")
+    return Place(tmp_path / "copy")
+
+
+def run_json(place: Place) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((place.out / "run.json").read_text())
+    return content
+
+
+def statuses(place: Place) -> dict[str, str]:
+    """The status of every row."""
+    return {row["name"]: row["status"] for row in run_json(place)["methods"]}
+
+
+def value(records: list[Record], method: str, metric: str, part: str, step: int = 0) -> float:
+    """A summary over repeats."""
+    [found] = [
+        r for r in records if (r.method, r.metric, r.part, r.step, r.seed) == (method, metric, part, step, "all")
+    ]
+    return found.value
+
+
+def wait_for_entries(place: Place, process: Any, count: int) -> None:
+    """Wait until the store of a running benchmark has so many models."""
+    deadline = time.monotonic() + 120
+    while len(list(place.store.glob("model/*/*.safetensors"))) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_run_writes_every_artefact(tiny: FinishedRun) -> None:
+    files = {str(path.relative_to(tiny.out)) for path in tiny.out.rglob("*") if path.is_file()}
+    assert {"records.csv", "run.json", "samples.npz", "table.md", "table.tex", "report.html"} <= files
+    figures = {path.removeprefix("figures/") for path in files if path.startswith("figures/")}
+    assert figures
+    assert {Path(figure).stem for figure in figures if figure.endswith(".png")} == {
+        Path(figure).stem for figure in figures if figure.endswith(".pdf")
+    }
+    assert all((tiny.out / path).stat().st_size > 0 for path in files)
+    assert not [path for path in files if ".writing-" in path]
+
+
+def test_the_first_line_says_what_runs_and_how_to_get_the_papers_setting(tiny: FinishedRun) -> None:
+    first = tiny.finished.out.splitlines()[0]
+    for said in ("class_removal", "digits", "digits_cnn", "recipe digits", "3 epochs", "--preset paper-table1"):
+        assert said in first
+
+
+def test_the_table_is_printed_and_kept(tiny: FinishedRun) -> None:
+    assert (tiny.out / "table.md").read_text().strip() in tiny.finished.out
+
+
+def test_the_original_and_retraining_are_always_in_the_table(tiny: FinishedRun) -> None:
+    assert [row["name"] for row in run_json(tiny)["methods"]] == ["original", "retrain", "pgu", "scrub"]
+    for text in (tiny.finished.out, (tiny.out / "table.tex").read_text(), (tiny.out / "report.html").read_text()):
+        assert "retrain" in text
+        assert "original" in text
+
+
+def test_the_description_of_a_run_is_complete(tiny: FinishedRun) -> None:
+    run = run_json(tiny)
+    assert (run["dataset"], run["architecture"], run["scenario"]) == ("digits", "digits_cnn", "class_removal")
+    assert (run["seeds"], run["removed_classes"], run["forget_samples"]) == ([0, 1], [8], [60])
+    assert run["reference_models"] == 8
+    assert run["shadow"] == {"train": 4, "validation": 2, "test": 2}
+    assert run["recipe"]["epochs"] == 3
+    assert len(run["class_names"]) == 10
+    assert {"python", "benchmark", "torch", "numpy"} <= set(run["versions"])
+    assert {"cpu", "cores", "system", "device"} <= set(run["hardware"])
+    assert {"train", "unlearn", "attack", "read out"} <= set(run["seconds"])
+    for row in run["methods"]:
+        assert {"name", "summary", "needs", "cite", "settings", "tuned", "status", "notes"} <= set(row)
+    assert run["command"].startswith("python run_benchmark.py --methods pgu,scrub --seeds 2 --set")
+
+
+def test_the_numbers_are_plausible(tiny: FinishedRun) -> None:
+    records = load(tiny.out).records
+    assert value(records, "reference", "error_unmasked", "forget") == 100
+    assert value(records, "retrain", "error_unmasked", "forget") == 100
+    assert value(records, "original", "error_unmasked", "forget") < 30
+    assert value(records, "original", "error", "retain") < 20
+    assert value(records, "retrain", "samples_read", "forget") == 0
+    assert value(records, "retrain", "samples_read", "retain") == 3 * 540
+    assert value(records, "original", "samples_read", "retain") == 0
+    assert value(records, "pgu", "samples_read", "retain") == 0
+    assert value(records, "pgu", "samples_read", "train") == 600
+    assert all(np.isfinite(r.value) for r in records if r.metric == "attack_auc")
+
+
+def test_a_repeat_computes_nothing_and_gives_the_same_records(copy: Place, tiny: FinishedRun) -> None:
+    before = copy.entries()
+    finished = copy.benchmark(*TINY)
+    assert finished.code == 0, finished.err
+    assert copy.entries() == before
+    assert not [line for line in finished.err.splitlines() if line.startswith("[")]
+    assert (copy.out / "records.csv").read_bytes() == (tiny.out / "records.csv").read_bytes()
+    assert finished.out == tiny.finished.out
+
+
+def test_processes_stores_and_the_order_of_methods_do_not_change_a_number(run: Place, tiny: FinishedRun) -> None:
+    finished = run.benchmark(*TINY[:-1], "scrub,pgu", jobs=2)
+    assert finished.code == 0, finished.err
+    assert sorted(numbers(run.out)) == sorted(numbers(tiny.out))
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(run: Place, tiny: FinishedRun) -> None:
+    words = (*TINY, "--store", "store", "--out", "out", "--jobs", "2")
+    with run.start(*words) as process:
+        wait_for_entries(run, process, 3)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not (run.out / "records.csv").exists()
+    kept = {path: changed for path, changed in run.entries().items() if path.endswith(".safetensors")}
+    finished = run.benchmark(*TINY)
+    assert finished.code == 0, finished.err
+    assert len(kept) >= 3
+    assert kept.items() <= run.entries().items()
+    assert numbers(run.out) == numbers(tiny.out)
+
+
+def test_ctrl_c_is_one_line_and_keeps_finished_work(run: Place) -> None:
+    with run.start(*TINY, "--store", "store", "--out", "out", "--jobs", "2") as process:
+        wait_for_entries(run, process, 1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    told = [line for line in err.splitlines() if not line.startswith("[")]
+    assert len(told) == 1, err
+    assert told[0].startswith("interrupted; finished work is in the store")
+    assert any(path.startswith("model/") for path in run.entries())
+
+
+DAMAGED = ("model", "unlearned", "attack", "prepared")
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_damaged_entries_are_named_and_made_again(copy: Place, tiny: FinishedRun) -> None:
+    for path in copy.store.glob("evaluation/*/*"):
+        path.unlink()
+    damaged = [sorted(copy.store.glob(f"{kind}/*/*"))[0] for kind in DAMAGED]
+    whole = {path: path.read_bytes() for path in damaged}
+    for path in damaged:
+        damage(path)
+    finished = copy.benchmark(*TINY)
+    assert finished.code == 0, finished.err
+    assert numbers(copy.out) == numbers(tiny.out)
+    for path in damaged:
+        assert f"{path.name} is damaged" in finished.err
+        assert (copy.store / "damaged" / path.name).exists()
+        assert path.stat().st_size == len(whole[path])
+    assert "Traceback" not in finished.err
+
+
+def test_what_fails_says_why_and_the_others_go_on(copy: Place, plug_in: Callable[[str, str], str]) -> None:
+    files = {"raises.py": RAISES, "swallows.py": SWALLOWS, "picky.py": PICKY, "diverges.py": DIVERGES}
+    methods = ",".join(plug_in(name, text) for name, text in files.items())
+    finished = copy.benchmark(*TINY[:-1], f"{methods},scrub")
+    assert finished.code == 1
+    found = statuses(copy)
+    assert found["raises"].startswith("failed: RuntimeError: the forget set, it is cursed")
+    assert found["swallows"].startswith("failed: UndeclaredRead")
+    assert "retain" in found["swallows"]
+    assert found["picky"].startswith("skipped: picky does not support class_removal")
+    assert (found["original"], found["retrain"], found["scrub"]) == ("ok", "ok", "ok")
+    records = load(copy.out).records
+    assert {r.status for r in records if r.method == "diverges" and r.metric == "error_unmasked"} >= {"diverged"}
+    for row in found:
+        assert row in finished.out
+    assert "cursed" in (copy.out / "report.html").read_text()
+    assert "Traceback" not in finished.err
+
+
+def test_a_method_that_does_not_suit_the_scenario_is_no_failure(
+    copy: Place, plug_in: Callable[[str, str], str]
+) -> None:
+    finished = copy.benchmark(*TINY[:-1], plug_in("picky.py", PICKY))
+    assert finished.code == 0, finished.err
+    assert "skipped" in finished.out
+    assert [r.status for r in load(copy.out).records if r.method == "picky"] == [
+        "skipped: picky does not support class_removal (it supports sample_removal)"
+    ]
+
+
+def test_four_requests_in_a_row(run: Place) -> None:
+    words = ("--scenario", "incremental", "--methods", "pgu", *SMALLEST_POOL)
+    finished = run.benchmark(*words, "--set", "pgu.epochs=2")
+    assert finished.code == 0, finished.err
+    records = load(run.out).records
+    assert run_json(run)["forget_samples"] == [30] * 4
+    for method in ("reference", "original", "retrain", "pgu"):
+        measured = {
+            r.step for r in records if (r.method, r.metric, r.part, r.seed) == (method, "error", "forget", "all")
+        }
+        assert measured == {0, 1, 2, 3}
+    read = [value(records, "retrain", "samples_read", "retain", step) for step in range(4)]
+    assert read == [3 * (600 - 30 * (step + 1)) for step in range(4)]
+    assert value(records, "pgu", "samples_read", "train") == 600
+    assert value(records, "pgu", "samples_read", "train", 1) == 0
+
+
+def test_depoisoning_starts_from_wrong_labels(run: Place) -> None:
+    words = ("--scenario", "depoisoning", "--methods", "pgu", *SMALLEST_POOL)
+    finished = run.benchmark(*words, "--set", "pgu.epochs=2", "--set", "recipe.epochs=8")
+    assert finished.code == 0, finished.err
+    records = load(run.out).records
+    assert run_json(run)["forget_samples"] == [120]
+    for method in ("original", "retrain", "pgu"):
+        assert np.isfinite(value(records, method, "error", "corrected"))
+    assert value(records, "retrain", "error", "forget") > 80  # the forget labels are the wrong ones
+    assert value(records, "retrain", "error", "corrected") < 20
+    assert value(records, "original", "error", "test") > value(records, "retrain", "error", "test")
+
+
+def test_a_data_set_and_an_architecture_of_a_third_party(run: Place, plug_in: Callable[[str, str], str]) -> None:
+    layers = "nn.Flatten(), nn.LayerNorm(64), nn.Dropout(0.2), "
+    plug_ins = ("--dataset", plug_in("noise.py", DATASET), "--architecture")
+    words = (
+        *plug_ins,
+        plug_in("line.py", ARCHITECTURE.replace("nn.Flatten(), ", layers)),
+        "--scenario",
+        "sample_removal",
+    )
+    finished = run.benchmark(*words, *SMALLEST_POOL, "--set", "scenario.count=5", "--methods", "pgu")
+    assert finished.code == 0, finished.err
+    assert (run_json(run)["dataset"], run_json(run)["architecture"]) == ("noise", "line")
+    assert set(statuses(run).values()) <= {"ok"}
+
+
+@pytest.fixture
+def without_torch(copy: Place) -> Place:
+    """The copy, where importing torch, methods' or attacks' libraries fails."""
+    for name in ("torch", "xgboost", "torchvision"):
+        (copy.folder / "fake" / name).mkdir(parents=True)
+        (copy.folder / "fake" / name / "__init__.py").write_text(f"raise ImportError('{name} is not here')")
+    return Place(copy.folder, {"PYTHONPATH": str(copy.folder / "fake")})
+
+
+def test_reports_are_rebuilt_alike_without_torch(without_torch: Place, tiny: FinishedRun) -> None:
+    out = without_torch.out
+    shutil.rmtree(out / "figures")
+    for name in ("table.md", "table.tex", "report.html"):
+        (out / name).unlink()
+    finished = without_torch.call("report", "out")
+    assert finished.code == 0, finished.err
+    contents = [{p.relative_to(o): p.read_bytes() for p in o.rglob("*") if p.is_file()} for o in (out, tiny.out)]
+    assert contents[0] == contents[1]
+
+
+def test_numbers_compared_with_themselves_have_not_moved(without_torch: Place) -> None:
+    written = without_torch.call("compare", "out", "--baseline", "baseline.json", "--update-baseline")
+    assert written.code == 0, written.err
+    finished = without_torch.call("compare", "out", "--baseline", "baseline.json")
+    assert (finished.code, finished.out) == (0, "no number moved\n")
+
+
+def test_a_method_that_changed_is_noticed(copy: Place, plug_in: Callable[[str, str], str]) -> None:
+    words = (*TINY[:-1], plug_in("mine.py", WORKS.replace("SHIFT", "0.001")))
+    assert copy.benchmark(*words).code == 0
+    assert copy.call("compare", "out", "--baseline", "b.json", "--update-baseline").code == 0
+    plug_in("mine.py", WORKS.replace("SHIFT", "9.0"))
+    assert copy.benchmark(*words).code == 0
+    finished = copy.call("compare", "out", "--baseline", "b.json")
+    assert finished.code == 1
+    rows = [line for line in finished.out.splitlines() if line.startswith("| ")][1:]
+    assert rows
+    assert all(row.startswith("| mine: ") for row in rows)
+
+
+def test_another_configuration_is_not_compared(copy: Place, tiny: FinishedRun) -> None:
+    assert copy.call("compare", "out", "--baseline", "b.json", "--update-baseline").code == 0
+    description = run_json(copy)
+    description["config"]["recipe"]["lr"] = 0.2
+    (copy.out / "run.json").write_text(json.dumps(description))
+    finished = copy.call("compare", "out", "--baseline", "b.json")
+    assert finished.code == 2
+    assert "recipe.lr" in finished.error
+
+
+@pytest.mark.parametrize("verb", [("report", "out"), ("compare", "out", "--baseline", "b.json")])
+def test_truncated_results_are_one_line(copy: Place, verb: tuple[str, ...]) -> None:
+    content = (copy.out / "records.csv").read_bytes()
+    (copy.out / "records.csv").write_bytes(content[: len(content) // 2])
+    finished = copy.call(*verb)
+    assert finished.code == 2
+    assert "records.csv" in finished.error
+
+
+def test_a_dry_run_shows_the_work_and_writes_nothing(run: Place, copy: Place) -> None:
+    finished = run.benchmark(*TINY, "--dry-run")
+    assert finished.code == 0, finished.err
+    assert "train original models" in finished.out
+    assert list(run.folder.iterdir()) == [copy.folder]
+    done = copy.benchmark(*TINY, "--dry-run")
+    jobs = [re.search(r"(\d+) jobs, +(\d+) in the store", line) for line in done.out.splitlines()]
+    counts = [found.groups() for found in jobs if found]
+    assert counts
+    assert all(wanted == stored for wanted, stored in counts)
+
+
+@pytest.mark.slow
+def test_force_makes_everything_anew_to_the_same_numbers(copy: Place, tiny: FinishedRun) -> None:
+    before = copy.entries()
+    finished = copy.benchmark(*TINY, "--force")
+    assert finished.code == 0, finished.err
+    assert all(changed != before[path] for path, changed in copy.entries().items())
+    assert numbers(copy.out) == numbers(tiny.out)
