@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from bench import config, registry, runner, scenarios, seeds, statistics, training, unlearning
+from bench import registry, runner, scenarios, seeds, statistics, training, unlearning
 from bench.datasets import digits
 from bench.interface import Dataset, Request, ShadowOutputs
+from bench.recipe import Recipe, load_recipe
 
 SHADOW, CHOOSING, REPORTED = 40, 5, 5  # pairs that the attack learns from, chooses on, and is measured on
 MODELS = SHADOW + CHOOSING + REPORTED
@@ -62,7 +63,7 @@ def alone(row: Callable[..., list[float]], values: tuple[int, ...]) -> list[floa
 def size_row(size: int, epochs: int, *, draw: int) -> list[float]:
     """Training-set size and epochs; a tenth of the training set is forgotten."""
     data = dataset(size)
-    recipe = config.load_recipe("digits", {"epochs": epochs})
+    recipe = load_recipe("digits", {"epochs": epochs})
     request = sample_request(data, draw)
     start = time.process_time()
     members, others = pool(data, recipe, "original"), pool(data, recipe, "retrained", request.retain)
@@ -79,7 +80,7 @@ def size_row(size: int, epochs: int, *, draw: int) -> list[float]:
 
 def eu_k_row(k: int, *, draw: int) -> list[float]:
     """EU-k on the preset's split and recipe, beside what the same attack says of originals."""
-    data, recipe = dataset(600), config.load_recipe("digits")
+    data, recipe = dataset(600), load_recipe("digits")
     request = sample_request(data, draw)
     members, others = pool(data, recipe, "original"), pool(data, recipe, "retrained", request.retain)
     setting = unlearning.Setting.of(
@@ -106,7 +107,7 @@ def eu_k_row(k: int, *, draw: int) -> list[float]:
 
 def flips_row(flips: int, *, draw: int) -> list[float]:
     """Depoisoning with so many wrong labels a class."""
-    data, recipe = dataset(600), config.load_recipe("digits")
+    data, recipe = dataset(600), load_recipe("digits")
     request = scenarios.Depoisoning(flips=flips, draw_seed=draw).requests(data.train_y, data.classes, 0)[0]
     labels = data.train_y.copy()
     assert request.wrong_labels is not None
@@ -124,7 +125,7 @@ def flips_row(flips: int, *, draw: int) -> list[float]:
 
 def incremental_row(per_class: int, *, draw: int) -> list[float]:
     """Incremental removal of so many samples a class and request: the models retrained after the last request."""
-    data, recipe = dataset(600), config.load_recipe("digits")
+    data, recipe = dataset(600), load_recipe("digits")
     request = scenarios.Incremental(per_class=per_class, draw_seed=draw).requests(data.train_y, data.classes, 0)[-1]
     others = pool(data, recipe, "retrained", request.retain)
     return [mean_error(others, data, "train", request.forgotten), mean_error(others, data, "validation")]
@@ -154,7 +155,7 @@ def model_seeds(role: str) -> list[int]:
 
 
 def pool(
-    data: Dataset, recipe: config.Recipe, role: str, index: np.ndarray | None = None, labels: np.ndarray | None = None
+    data: Dataset, recipe: Recipe, role: str, index: np.ndarray | None = None, labels: np.ndarray | None = None
 ) -> Models:
     """Originals, or models retrained on the rows `index`."""
     rows = np.arange(len(data.train_y)) if index is None else index
@@ -189,24 +190,24 @@ def attack_auc(data: Dataset, request: Request, members: Models, others: Models,
 
 
 Cases = Iterable[tuple[int, ...]]
-ERRORS = ["retrained: forget error", "validation error"]
+RETRAINED = ["retrained: forget error", "retrained: validation error"]
 TABLES: dict[str, tuple[Callable[..., list[float]], list[str], list[tuple[int, ...]]]] = {
     "size": (
         size_row,
-        ["images", "epochs", "training error", "validation error", *ERRORS[:1], "attack AUC", "CPU s per 100 models"],
+        ["images", "epochs", "training error", "validation error", RETRAINED[0], "attack AUC", "CPU s per 100 models"],
         [(size, epochs) for size in (300, 600, 1300) for epochs in (5, 10, 20)],
     ),
     "eu_k": (
         eu_k_row,
-        ["k", "forget error", ERRORS[0], "validation error", "attack AUC", "original's AUC"],
+        ["k", "forget error", RETRAINED[0], "validation error", "attack AUC", "original's AUC"],
         [(1,), (2,), (3,)],
     ),
     "flips": (
         flips_row,
-        ["flips per class", "error on wrong labels", "on right labels", "validation error", ERRORS[0], ERRORS[1]],
+        ["flips per class", "wrong-label error", "right-label error", "validation error", *RETRAINED],
         [(6,), (12,), (18,)],
     ),
-    "incremental": (incremental_row, ["per class", *ERRORS], [(1,), (3,), (5,)]),
+    "incremental": (incremental_row, ["per class", *RETRAINED], [(1,), (3,), (5,)]),
 }
 
 if __name__ == "__main__":
