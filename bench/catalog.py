@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from bench import config, registry, scenarios
+from bench import config, recipe, registry, scenarios
 from bench.interface import UsageError
 
 
@@ -74,12 +74,11 @@ def _attacks() -> list[str]:
 
 def _presets() -> list[str]:
     known = config.presets()
-    return [_line(name, config.read_toml("preset", name, known).get("about", "")) for name in known]
+    return [_line(name, recipe.read_toml("preset", name, known).get("about", "")) for name in known]
 
 
 def _recipes() -> list[str]:
     rows = []
-    for name in config.recipes():
-        recipe = config.load_recipe(name)
-        rows.append(_line(name, recipe.line()))
+    for name in recipe.recipes():
+        rows.append(_line(name, recipe.load_recipe(name).line()))
     return rows

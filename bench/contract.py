@@ -146,7 +146,7 @@ def knows_no_class_by_number(probe: Probe) -> None:
         gap = float((theirs[:, permutation] - ours).abs().max() / (1 + ours.abs().max()))
         if not gap < 1e-3:
             raise Broken(
-                f"in {scenario} the result depends on which number a class has (outputs differ by {gap:.1e} of their size)"
+                f"in {scenario} the result depends on the number of a class (outputs differ by {gap:.1e} of their size)"
             )
 
 

@@ -50,7 +50,7 @@ class MeteredPart:
     """One set of examples; `taken` counts the examples handed out so far."""
 
     def __init__(self, images: Images, index: Tensor, labels: Tensor, *, augment: bool = False) -> None:
-        """`index` int64 `[n]` are rows of `images`, `labels` int64 `[n]` their labels; `augment` allows augmentation."""
+        """`index` int64 `[n]` are rows of `images`, `labels` int64 `[n]` theirs; `augment` allows augmentation."""
         self.images, self.index, self.labels, self.may_augment = images, index, labels, augment
         self.taken = 0
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from bench.config import Recipe
+    from bench.recipe import Recipe
 
 
 class UsageError(Exception):
@@ -74,13 +74,11 @@ class Dataset:
 
     def images(self, part: str) -> np.ndarray:
         """The uint8 images of `train`, `validation` or `test`."""
-        images: np.ndarray = getattr(self, f"{part}_x")
-        return images
+        return np.asarray(getattr(self, f"{part}_x"))
 
     def labels(self, part: str) -> np.ndarray:
         """The int64 labels of `train`, `validation` or `test`."""
-        labels: np.ndarray = getattr(self, f"{part}_y")
-        return labels
+        return np.asarray(getattr(self, f"{part}_y"))
 
 
 @dataclass(frozen=True)
@@ -222,8 +220,8 @@ class Context:
 class Unlearned:
     """What `Method.unlearn` returns when a bare model does not say enough.
 
-    `state` replaces the prepared state for the next request of a sequence. `status` is "ok" or one word the
-    method's docstring explains. `notes` are numbers about the run, shown with it.
+    `state` replaces the prepared state for the next request. `status` is "ok" or one word that the method's
+    docstring explains. `notes` are numbers about the run, shown with it.
     """
 
     model: nn.Module

@@ -17,10 +17,18 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from bench.config import Recipe
     from bench.interface import Part
+    from bench.recipe import Recipe
 
 Loss = Callable[["Tensor", "Tensor"], "Tensor"]
+
+
+def _with_gradients(parameters: Sequence[Tensor], before: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The parameters that have a gradient, and their gradients; they must be the same ones at every step."""
+    moving = [p for p in parameters if p.grad is not None]
+    if before and [id(p) for p in moving] != [id(p) for p in before]:
+        raise RuntimeError("other parameters have a gradient than at the step before; use one optimizer for each set")
+    return moving, [p.grad for p in moving if p.grad is not None]
 
 
 class SGD:
@@ -37,12 +45,13 @@ class SGD:
         self.parameters = list(parameters)
         self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
         self.velocity: list[Tensor] = []
+        self.moving: list[Tensor] = []
 
     def step(self, lr: float) -> None:
         """Take one step with the gradients in `.grad`, then drop them. Parameters without one stay."""
         with torch.no_grad():  # not a decorator: torch stays unimported until it is used
-            moving = [p for p in self.parameters if p.grad is not None]
-            gradients: list[Tensor] = [p.grad for p in moving if p.grad is not None]
+            moving, gradients = _with_gradients(self.parameters, self.moving if self.momentum else ())
+            self.moving = moving
             if self.weight_decay:
                 gradients = list(torch._foreach_add(gradients, moving, alpha=self.weight_decay))
             if self.momentum:
@@ -75,6 +84,7 @@ class Adam:
     ) -> None:
         self.parameters = list(parameters)
         self.betas, self.epsilon, self.weight_decay = betas, epsilon, weight_decay
+        self.moving: list[Tensor] = []
         self.first: list[Tensor] = []
         self.second: list[Tensor] = []
         self.steps = 0
@@ -82,8 +92,8 @@ class Adam:
     def step(self, lr: float) -> None:
         """Take one step with the gradients in `.grad`, then drop them. Parameters without one stay."""
         with torch.no_grad():  # not a decorator: torch stays unimported until it is used
-            moving = [p for p in self.parameters if p.grad is not None]
-            gradients: list[Tensor] = [p.grad for p in moving if p.grad is not None]
+            moving, gradients = _with_gradients(self.parameters, self.moving)
+            self.moving = moving
             if self.weight_decay:
                 gradients = list(torch._foreach_add(gradients, moving, alpha=self.weight_decay))
             if not self.first:

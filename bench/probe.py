@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench import config, loop, registry, scenarios, training, unlearning
+from bench import loop, registry, scenarios, training, unlearning
 from bench.architectures import digits_cnn
 from bench.dataview import Images, MeteredPart
 from bench.interface import SCENARIOS, Dataset, Method, Request
+from bench.recipe import Recipe
 
 CLASSES, PER_CLASS = 4, 24
-RECIPE = config.Recipe(name="contract", lr=0.1, epochs=6, batch_size=16)
+RECIPE = Recipe(name="contract", lr=0.1, epochs=6, batch_size=16)
 
 
 class Broken(Exception):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench import registry, seeds
 from bench.interface import Request, UsageError
+from bench.recipe import describe
 
 
 class Scenario(BaseModel):
@@ -135,8 +136,6 @@ KINDS: dict[str, type[Scenario]] = {
 
 def create(name: str, settings: dict[str, Any]) -> Scenario:
     """The scenario of this name with these parameters; raises UsageError for an unknown name or a bad value."""
-    from bench.config import describe  # config imports this module
-
     if name not in KINDS:
         raise registry.unknown("scenario", name, KINDS)
     try:

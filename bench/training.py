@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from bench import loop, seeds
-from bench.config import Recipe
 from bench.dataview import Images, MeteredPart
 from bench.interface import Dataset, Outputs
+from bench.recipe import Recipe
 
 Build = Callable[[int, int, int], nn.Module]
 

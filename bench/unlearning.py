@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from bench import ledger, loop, seeds
-from bench.config import Recipe
 from bench.dataview import Images, MeteredPart, MeteredView
 from bench.interface import Context, Dataset, Method, Need, Request, State, UndeclaredRead, Unlearned
+from bench.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import config, loop, registry, training
+from bench import loop, registry, training
 from bench.interface import Dataset
+from bench.recipe import Recipe, load_recipe
 
 
 class PerSample(TorchDataset):  # type: ignore[type-arg]
@@ -45,14 +46,14 @@ class PerSample(TorchDataset):  # type: ignore[type-arg]
         return (x - mean) / std, int(self.dataset.train_y[i])
 
 
-def engine(build: training.Build, dataset: Dataset, recipe: config.Recipe, models: int) -> list[float]:
+def engine(build: training.Build, dataset: Dataset, recipe: Recipe, models: int) -> list[float]:
     """Test errors in percent of models trained by the engine."""
     tasks = [training.Task(np.arange(len(dataset.train_y)), dataset.train_y, seed) for seed in range(models)]
     trained = training.train(build, dataset, recipe, tasks)
     return [_error(result.outputs.test, dataset) for result in trained]
 
 
-def in_memory(build: training.Build, dataset: Dataset, recipe: config.Recipe, models: int) -> list[float]:
+def in_memory(build: training.Build, dataset: Dataset, recipe: Recipe, models: int) -> list[float]:
     """The same with one model after the other: tensors in memory, shuffled indices, torch.optim.SGD."""
     images = training.Images(dataset, "train", "cpu")
     x, y = images.take(torch.arange(len(dataset.train_y))), torch.from_numpy(dataset.train_y)
@@ -64,7 +65,7 @@ def in_memory(build: training.Build, dataset: Dataset, recipe: config.Recipe, mo
     return [_error(_ordinary(build, dataset, recipe, seed, batches(seed)), dataset) for seed in range(models)]
 
 
-def data_loader(build: training.Build, dataset: Dataset, recipe: config.Recipe, models: int) -> list[float]:
+def data_loader(build: training.Build, dataset: Dataset, recipe: Recipe, models: int) -> list[float]:
     """The same with a DataLoader over single examples and a loss read back every step."""
     loader = DataLoader(PerSample(dataset), batch_size=recipe.batch_size, shuffle=True)
     return [
@@ -107,7 +108,7 @@ def main() -> None:
     torch.set_num_threads(1)
     training.keep_memory()
     dataset, build = registry.load("datasets", "digits")(), registry.load("architectures", chosen.architecture)
-    recipe = config.load_recipe("digits")
+    recipe = load_recipe("digits")
     ways = {
         "engine, stacked": (engine, chosen.models),
         "in-memory loop": (in_memory, 3),

@@ -16,8 +16,8 @@ from command import TINY, Finished, FinishedRun, Place
 from hypothesis import HealthCheck, settings
 
 from bench import registry
-from bench.config import Recipe, load_recipe
 from bench.interface import Dataset
+from bench.recipe import Recipe, load_recipe
 
 torch.set_num_threads(1)
 settings.register_profile(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bench import cli, config, loop, registry
+from bench import recipe as recipe_module
 from bench.datasets import cifar10
 from bench.interface import Dataset, UsageError
 
@@ -236,7 +237,7 @@ def test_the_papers_nets(name, parameters):
     [("allcnn_code", 100, 256, 0.970487), ("allcnn_paper", 200, 250, 0.985133)],
 )
 def test_the_papers_schedule(name, epochs, batch_size, factor):
-    recipe = config.load_recipe(name)
+    recipe = recipe_module.load_recipe(name)
     assert (recipe.epochs, recipe.batch_size, recipe.nesterov) == (epochs, batch_size, name == "allcnn_paper")
     rates = np.array(loop.learning_rates(recipe, 3)).reshape(epochs, 3)
     assert np.allclose(rates, 0.01 * (0.0005 / 0.01) ** (np.arange(epochs)[:, None] / epochs), rtol=1e-12, atol=0)

@@ -9,6 +9,7 @@ import pytest
 from command import Place
 
 from bench import benchmark, cli, config
+from bench import recipe as recipe_module
 from bench.interface import UsageError
 
 SAMPLES, CLASSES = ("--scenario", "sample_removal"), ("--scenario", "class_removal")
@@ -241,5 +242,5 @@ def test_all_stands_for_every_method() -> None:
 
 def test_a_usage_error_is_an_exception_with_one_line() -> None:
     with pytest.raises(UsageError) as caught:
-        config.load_recipe("digits", {"epochs": "many\nlines"})
+        recipe_module.load_recipe("digits", {"epochs": "many\nlines"})
     assert "\n" not in str(caught.value)

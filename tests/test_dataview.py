@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import unlearning
-from bench.config import Recipe
 from bench.dataview import OPENS, Images, MeteredPart, MeteredView
 from bench.interface import Dataset, Method, Need, UndeclaredRead
+from bench.recipe import Recipe
 from bench.scenarios import ClassRemoval
 from bench.unlearning import Setting
 

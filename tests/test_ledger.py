@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from bench import ledger, registry, training, unlearning
-from bench.config import Recipe
 from bench.interface import Dataset
 from bench.ledger import PeakMemory
+from bench.recipe import Recipe
 from bench.scenarios import ClassRemoval
 
 KB = 256  # float32 numbers

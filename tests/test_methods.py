@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from bench import loop, registry
-from bench.config import Recipe, load_recipe
 from bench.dataview import Images, MeteredPart, MeteredView
 from bench.interface import Context, Dataset, Method, Need, Unlearned
+from bench.recipe import Recipe, load_recipe
 from methods import _layers, _rewind
 from methods._rewind import Checkpoint
 from methods.cf_k import CFk

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bench.config import load_recipe
 from bench.interface import Context
+from bench.recipe import load_recipe
 from methods import _pgu_run
 from methods._grams import input_grams
 from methods._pgu_loss import entropy, loss

@@ -15,6 +15,7 @@ from command import ROOT
 
 from bench import catalog, cli, config, registry, scenarios
 from bench.interface import Attack, Dataset, Method, UsageError
+from bench.recipe import recipes
 
 HEAVY = ("torch", "xgboost", "seaborn", "pandas", "matplotlib", "sklearn", "scipy", "torchvision")
 METHOD = '''"""Does nothing, at length.
@@ -177,7 +178,7 @@ def test_the_catalog_names_everything() -> None:
     for kind in registry.KINDS:
         assert f"{kind}:" in text
         assert all(name in text for name in registry.names(kind))
-    assert all(name in text for name in [*scenarios.KINDS, *config.presets(), *config.recipes()])
+    assert all(name in text for name in [*scenarios.KINDS, *config.presets(), *recipes()])
 
 
 @pytest.mark.parametrize("kind", cli.LISTS)

@@ -107,7 +107,7 @@ def test_ratio_reads_and_tuned_settings_are_shown(built: Path) -> None:
     row = next(cells for cells in grids(built)[2] if cells[0] == "pgu †")
     assert significant(share, 2) in row
     assert "F 25,000 · R 0 · V 0 · S 600" in row
-    assert "† tuned for this preset, not the authors' defaults: pgu: lr=0.05." in (built / "table.md").read_text(
+    assert "† set by the preset, other than the method's defaults: pgu: lr=0.05." in (built / "table.md").read_text(
         "utf-8"
     )
 

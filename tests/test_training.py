@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bench import config, loop, plan, registry, runner, training
-from bench.config import Recipe
+from bench import recipe as recipe_module
 from bench.dataview import Images, crop_flip
 from bench.interface import Dataset
 from bench.progress import Progress
+from bench.recipe import Recipe
 from bench.store import Store
 from bench.training import Stack, Task, Trained
 
@@ -454,7 +455,7 @@ def test_a_seed_alone_decides_the_initial_weights(dataset: Dataset) -> None:
 def test_stacked_and_looped_models_are_of_one_distribution(dataset: Dataset) -> None:
     from scipy.stats import ks_2samp
 
-    recipe = config.load_recipe("digits")
+    recipe = recipe_module.load_recipe("digits")
     everything = np.arange(len(dataset.train_y))
 
     def accuracy(trained: Trained) -> float:

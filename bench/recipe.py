@@ -1,0 +1,95 @@
+"""How a model is trained and how large the pool is: recipes, read from TOML files, strict."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bench import registry
+from bench.interface import UsageError
+
+FOLDER = Path(__file__).resolve().parent
+
+
+class Strict(BaseModel):
+    """Frozen, and refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Recipe(Strict):
+    """How a model is trained; `docs/digits.md` shows where the digits values come from."""
+
+    name: str
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float = Field(gt=0, le=10, description="start (exponential), peak (cosine) or only learning rate")
+    end_lr: float = Field(default=0.0005, gt=0, le=10, description="nominal last learning rate (exponential)")
+    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps that rise to the peak (cosine)")
+    epochs: int = Field(ge=1, le=10_000)
+    batch_size: int = Field(ge=2, le=100_000)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(default=5e-4, ge=0, le=1, description="L2 weight decay of the mean loss")
+    augment: Literal["none", "crop_flip"] = "none"
+
+    def line(self) -> str:
+        """The recipe in a few words."""
+        rate = f"lr {self.lr:g} {self.schedule}" + (f" to {self.end_lr:g}" if self.schedule == "exponential" else "")
+        steps = f"{self.epochs} epochs, batch {self.batch_size}"
+        return f"{steps}, {self.optimizer} {rate}, weight decay {self.weight_decay:g}"
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Recipe:
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class Shadow(Strict):
+    """The pool of originals and retrained models: the attack learns from some, the last `seeds` are reported on."""
+
+    train: int = Field(default=40, ge=2, le=10_000, description="pairs that the attack learns from")
+    validation: int = Field(default=5, ge=1, le=1_000, description="pairs that choose the attack's settings")
+
+
+def describe(error: ValidationError, name: str, cls: type[BaseModel]) -> str:
+    """One line for the first fault in a set of values: the field, what is wrong, and what there is instead."""
+    fault = error.errors()[0]
+    field = ".".join(str(part) for part in fault["loc"]) or name
+    if fault["type"] == "extra_forbidden":
+        known = [known for known in cls.model_fields if known != "kind"]
+        message = str(registry.unknown(f"field of {name}", field, known))
+        return message
+    given = fault.get("input")
+    got = "" if isinstance(given, dict) else f", got {given!r}"
+    return f"{name}.{field}: {fault['msg']}{got}".replace(f"{name}.{name}:", f"{name}:")
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes that come with the benchmark, by name."""
+    return {path.stem: path for path in sorted((FOLDER / "recipes").glob("*.toml"))}
+
+
+def read_toml(kind: str, name: str, known: Mapping[str, Path]) -> dict[str, Any]:
+    """A preset or recipe by name, or by path to a TOML file. Raises UsageError for anything unreadable."""
+    path = Path(name) if name.endswith(".toml") else known.get(name)
+    if path is None:
+        raise registry.unknown(kind, name, known)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot read the {kind} {path}: {error}") from error
+
+
+def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of a name or TOML path, with some values changed."""
+    values = read_toml("recipe", name, recipes()) | dict(changes or {})
+    try:
+        return Recipe(**({"name": Path(name).stem} | values))
+    except ValidationError as error:
+        raise UsageError(describe(error, "recipe", Recipe)) from error
