@@ -1,4 +1,4 @@
-"""A small convolutional net with BatchNorm for 8 x 8 images: 6,458 parameters, 98 % on the digits."""
+"""A small convolutional net with BatchNorm for 8 x 8 images: 7,234 parameters, 97 % on the digits."""
 
 from __future__ import annotations
 
