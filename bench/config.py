@@ -1,8 +1,8 @@
 """What a run is: the recipe, the scenario's parameters, the methods and the pool, from a preset and flags; strict.
 
-A preset is a TOML file with the tables `[run]`, `[recipe]`, `[shadow]`, `[scenario.NAME]`, `[attack.NAME]`,
-`[method.NAME]` and, for values that differ by scenario, `[tuned.SCENARIO.NAME]`. Flags override it. Unknown names and
-values out of range are refused with one line.
+A preset is a TOML file with, perhaps, the name of a `base` preset that it changes, and the tables `[run]`, `[recipe]`,
+`[shadow]`, `[scenario.NAME]`, `[attack.NAME]`, `[method.NAME]` and, for values that differ by scenario,
+`[tuned.SCENARIO.NAME]`. Flags override it. Unknown names and values out of range are refused with one line.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ class Preset(Strict):
     """The tables of a preset file; what is in them is checked where it is used."""
 
     about: str = ""
+    base: str = ""
     run: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
     shadow: dict[str, Any] = {}
@@ -101,9 +102,17 @@ class Preset(Strict):
     attack: dict[str, dict[str, Any]] = {}
 
 
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables over tables: a value above replaces the one below, tables are merged."""
+    shared = [key for key in below if isinstance(below[key], dict) and isinstance(above.get(key), dict)]
+    return {**below, **above, **{key: _merged(below[key], above[key]) for key in shared}}
+
+
 def _preset(name: str) -> dict[str, Any]:
-    """The tables of a preset, checked for strange names and for their shape."""
+    """The tables of a preset, over those of its base, checked for strange names and for their shape."""
     tables = read_toml("preset", name, presets())
+    if isinstance(tables.get("base"), str):
+        tables = _merged(read_toml("preset", tables["base"], presets()), tables)
     for what, cls in ((f"preset {name}", Preset), (f"[run] in the preset {name}", RunTable)):
         try:
             cls(**(tables if cls is Preset else tables.get("run", {})))

@@ -1,6 +1,7 @@
 """Records against a stored baseline: which numbers moved by more than the repeats' own spread explains.
 
-A number moved when its difference exceeds both what Welch's t-test explains at `ALPHA` and the resolution of the number
+A number moved when its difference exceeds both what Welch's t-test explains at `ALPHA`, or at
+`FAMILY` shared among all numbers of the run where that is stricter, and the resolution of the number
 (one sample for errors), or when its status changed, or when it is new or gone. The same seeds on the same versions give
 identical numbers, and those never move; the test is for other versions, machines and repeats. Times and memory are not
 compared. `samples_read` has no resolution: where repeats always read the same number, any change counts.
@@ -19,7 +20,8 @@ from typing import Any
 from bench import records, statistics
 from bench.interface import UsageError
 
-ALPHA = 1e-3  # false alarms per number and comparison, two-sided
+ALPHA = 1e-3  # most false alarms per number and comparison, two-sided
+FAMILY = 0.05  # most false alarms per comparison of a whole run: Bonferroni over its numbers
 FORMAT = 1
 NOT_COMPARED = (*records.TIMES, "peak_bytes")
 # What may differ between comparable runs: names, machines, and which methods and repeats there are.
@@ -132,7 +134,7 @@ def _explained(place: Place, was: Mapping[Place, Number], now: Mapping[Place, Nu
     if method != POOL and pooled in was and pooled in now:
         # All repeats are compared with the same pool, so that their own spread does not show how the pool varies.
         known += [(one[pooled].sd, one[pooled].n) for one in (was, now) if math.isfinite(one[pooled].sd)]
-    return statistics.explained_difference(known, ALPHA)
+    return statistics.explained_difference(known, min(ALPHA, FAMILY / len(now)))
 
 
 def _pool_metric(metric: str) -> str:
