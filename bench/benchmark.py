@@ -71,7 +71,10 @@ def _carry_out(
         try:
             with Progress(runner.missing(planned, entries)) as progress:
                 with clock.phase("train"):
-                    runner.train_pool(planned, entries, jobs, progress, _import_early)
+                    imports = threading.Thread(target=_import_later, daemon=True)
+                    runner.train_pool(planned, entries, jobs, progress, imports.start)
+                    if imports.ident is not None:
+                        imports.join()  # nothing may run beside what is timed next
                 with clock.phase("unlearn"):
                     failures = runner.run_methods(planned, entries, progress)
                 with clock.phase("attack"):
@@ -97,20 +100,14 @@ def _require_device(device: str) -> None:
         raise UsageError(f"cannot use the device {device}: {reason}; --device cpu always works") from error
 
 
-def _import_early() -> None:
+LATER = ("xgboost", "matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf")
+
+
+def _import_later() -> None:
     """Import what comes after training while other processes train; seconds of it would otherwise come on top."""
-
-    def work() -> None:
-        for module in (
-            "xgboost",
-            "matplotlib.figure",
-            "matplotlib.backends.backend_agg",
-            "matplotlib.backends.backend_pdf",
-        ):
-            with contextlib.suppress(ImportError):  # whoever needs it says so
-                importlib.import_module(module)
-
-    threading.Thread(target=work, daemon=True).start()
+    for module in LATER:
+        with contextlib.suppress(ImportError):  # whoever needs it says so
+            importlib.import_module(module)
 
 
 def first_line(planned: plan.Plan) -> str:

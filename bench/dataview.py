@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -15,7 +16,7 @@ OPENS = {"forget": Need.FORGET, "retain": Need.RETAIN, "validation": Need.VALIDA
 
 
 class Images:
-    """Images of one part of a data set on a device: uint8 `[n, c, h, w]`, normalized when a batch is taken."""
+    """Images of a part of a data set on a device: uint8 `pixels` `[n, c, h, w]`, normalized when a batch is taken."""
 
     def __init__(self, dataset: Dataset, part: str, device: str) -> None:
         self.pixels = torch.from_numpy(dataset.images(part)).to(device)
@@ -23,17 +24,25 @@ class Images:
         self.mean = torch.tensor(dataset.mean, device=device).view(shape)
         self.std = torch.tensor(dataset.std, device=device).view(shape)
 
-    def take(self, index: Tensor) -> Tensor:
-        """Normalized images `[len(index), c, h, w]`, float32 unless torch's default is another type."""
-        return (self.pixels[index].to(self.mean.dtype) - self.mean) / self.std
+    def only(self, index: Tensor) -> Images:
+        """These rows alone, copied."""
+        rows = copy.copy(self)
+        rows.pixels = self.pixels[index]
+        return rows
+
+    def take(self, index: Tensor, augment: torch.Generator | None = None) -> Tensor:
+        """Normalized images `[len(index), c, h, w]`, float32 unless torch's default is another type.
+
+        With a generator, each is cropped and flipped at random first.
+        """
+        pixels = self.pixels[index]
+        if augment is not None:
+            pixels = crop_flip(pixels, augment)
+        return (pixels.to(self.mean.dtype) - self.mean) / self.std
 
 
 def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Random crop after zero padding by an eighth of the side, and horizontal flip, for a whole batch at once.
-
-    Padding is applied to normalized images, as the paper's code pads the raw ones with black; the two differ by a
-    constant border value only.
-    """
+    """Random crop after padding raw pixels with black by an eighth of the side, and flip, for a whole batch at once."""
     n, _, height, width = x.shape
     pad = height // 8
     padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
@@ -47,15 +56,15 @@ def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class MeteredPart:
-    """One set of examples; `taken` counts the examples handed out so far."""
+    """One set of examples, and no others; `taken` counts the examples handed out so far."""
 
     def __init__(self, images: Images, index: Tensor, labels: Tensor, *, augment: bool = False) -> None:
         """`index` int64 `[n]` are rows of `images`, `labels` int64 `[n]` theirs; `augment` allows augmentation."""
-        self.images, self.index, self.labels, self.may_augment = images, index, labels, augment
+        self.images, self.labels, self.may_augment = images.only(index), labels, augment
         self.taken = 0
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.labels)
 
     def batches(
         self, size: int, generator: torch.Generator | None = None, *, augment: bool = False
@@ -63,18 +72,15 @@ class MeteredPart:
         """See `bench.interface.Part.batches`."""
         if size < 1:
             raise ValueError(f"batch size must be at least 1, got {size}")
-        count = len(self.index)
+        if augment and self.may_augment and generator is None:
+            raise ValueError("augmentation is random: pass a generator")
+        count = len(self)
         order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-        order = order.to(self.index.device)
+        order = order.to(self.labels.device)
         for start, stop in batch_bounds(count, size):
             chosen = order[start:stop]
             self.taken += len(chosen)
-            x = self.images.take(self.index[chosen])
-            if augment and self.may_augment:
-                if generator is None:
-                    raise ValueError("augmentation is random: pass a generator")
-                x = crop_flip(x, generator)
-            yield x, self.labels[chosen]
+            yield self.images.take(chosen, generator if augment and self.may_augment else None), self.labels[chosen]
 
 
 class MeteredView:
@@ -84,7 +90,8 @@ class MeteredView:
     """
 
     def __init__(self, method: str, needs: Need, parts: Mapping[str, MeteredPart]) -> None:
-        self._method, self._needs, self._parts = method, needs, dict(parts)
+        self._method, self._needs, self._there = method, needs, tuple(parts)
+        self._parts = {name: part for name, part in parts.items() if OPENS[name] in needs}
         self.refused: list[str] = []
 
     @property
@@ -109,7 +116,7 @@ class MeteredView:
 
     def taken(self) -> dict[str, int]:
         """Examples handed out so far, by part."""
-        return {name: part.taken for name, part in self._parts.items()}
+        return {name: self._parts[name].taken if name in self._parts else 0 for name in self._there}
 
     def _part(self, name: str) -> MeteredPart:
         need = OPENS[name]
