@@ -87,12 +87,10 @@ class Request:
 
     Attributes:
         forget: sorted training indices to forget now, int64 `[n_forget]`.
-        retain: sorted training indices to keep, int64 `[n_retain]`. Data forgotten by an earlier request
-            is in neither.
+        retain: sorted training indices to keep, int64 `[n_retain]`; data forgotten earlier is in neither.
         forgotten: everything forgotten up to and including this request; equals `forget` for a first request.
         removed_classes: classes of which every sample goes (class removal), else empty.
-        wrong_labels: the labels that the forget samples carried in training (depoisoning), aligned with
-            `forget`; None when the labels were right.
+        wrong_labels: labels that the forget samples carried in training (depoisoning), else None.
         step: position in the sequence of requests, from 0.
     """
 
@@ -124,9 +122,8 @@ class Outputs:
 class Record:
     """One number of one run.
 
-    `seed` is the repeat ("0", "1", ...) or "all" for a summary over repeats, whose `low` and `high` bound a
-    95 % interval and whose `n` counts repeats. `part` says on what the number was measured. `status` is "ok"
-    or says in words why the value is missing or to be read with care.
+    `seed` is the repeat ("0", "1", ...) or "all" for a summary over `n` repeats, whose `low` and `high` bound a 95 %
+    interval. `part` says on what it was measured, `status` is "ok" or says why it is missing or to be doubted.
     """
 
     method: str
@@ -247,8 +244,7 @@ class Method(Plugin):
             "frozen" (nothing of BatchNorm moves); checked.
         budget: name of the field that, set to 0, makes the method the identity; None if there is none.
         stochastic: whether another seed gives another result.
-        random_by_class: draws something per class or per output, so that renumbering the classes gives the same
-            method in distribution only.
+        random_by_class: draws something per class, so that renumbering classes changes it, but not its distribution.
         prepares_with: the fields that `prepare` depends on, so that changing others does not repeat it; None: all.
         identity: the no-op row, which returns the original by design.
     """
@@ -292,7 +288,7 @@ class ShadowOutputs:
 
 
 class Attack(Plugin):
-    """A membership-inference attack: arrays in, scores out; larger = more like "this sample was trained on"."""
+    """A membership-inference attack: arrays in, scores out; larger = more like "this was trained on"."""
 
     cite: ClassVar[str] = ""
 

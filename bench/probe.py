@@ -148,12 +148,14 @@ def permuted(model: nn.Module, permutation: np.ndarray) -> nn.Module:
 
 @torch.no_grad()
 def logits_of(model: nn.Module, dataset: Dataset) -> Tensor:
+    """Raw logits on the test images, in evaluation mode."""
     images = Images(dataset, "test", "cpu")
     logits: Tensor = model.eval()(images.take(torch.arange(len(images.pixels))))
     return logits
 
 
 def finite_outputs(model: nn.Module, dataset: Dataset) -> None:
+    """Raise Broken unless the model returns finite logits for all classes."""
     logits = logits_of(model, dataset)
     if logits.shape != (len(dataset.test_y), CLASSES):
         raise Broken(f"outputs have shape {tuple(logits.shape)}, not ({len(dataset.test_y)}, {CLASSES}): keep the head")
