@@ -16,8 +16,9 @@ from typing import Any
 
 from bench import __version__, plan, records, registry, runner, store
 from bench.config import Config
-from bench.interface import Record, UsageError
+from bench.interface import UsageError
 from bench.progress import Progress
+from bench.recipe import load_recipe
 
 PACKAGES = (
     "torch",
@@ -49,21 +50,20 @@ def run(config: Config, store_folder: Path, out: Path, *, jobs: int, force: bool
     if force:
         for _, kind, key in planned.jobs():
             entries.drop(kind, key)
-    failures, numbers, samples = _carry_out(planned, entries, jobs, clock)
-    described = describe(planned, entries, failures, clock, command)
-    records.save(out, records.Results(described, numbers, samples))
+    results = _carry_out(planned, entries, jobs, clock, command)
+    records.save(out, results)
     with clock.phase("report"), registry.no_lazy_torch():
         import reports
 
         text = reports.build(out)
-    described["seconds_report"] = round(clock.seconds["report"], 3)
-    records.save_run(out, described)
-    return text, bool(failures)
+    results.run["seconds_report"] = round(clock.seconds["report"], 3)
+    records.save_run(out, results.run)
+    return text, any(method["status"].startswith("failed") for method in results.run["methods"])
 
 
 def _carry_out(
-    planned: plan.Plan, entries: store.Store, jobs: int, clock: runner.Clock
-) -> tuple[dict[str, str], list[Record], dict[str, Any]]:
+    planned: plan.Plan, entries: store.Store, jobs: int, clock: runner.Clock, command: str
+) -> records.Results:
     """Do what is missing, until every entry that is read is whole."""
     from bench import evaluation
 
@@ -81,7 +81,7 @@ def _carry_out(
                     evaluation.fit_attack(planned, entries, progress)
                 with clock.phase("read out"):
                     numbers, samples = evaluation.collect(planned, entries, failures, progress)
-            return failures, numbers, samples
+            return records.Results(describe(planned, entries, failures, clock, command), numbers, samples)
         except store.Damaged:
             continue
     raise UsageError(f"the store {entries.folder} keeps losing entries; check the disk or choose another with --store")
@@ -96,7 +96,7 @@ def _require_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except Exception as error:  # torch raises many kinds here
-        reason = str(error).split("\n")[0]
+        reason = str(error).split("\n")[0].split(". ")[0][:150]
         raise UsageError(f"cannot use the device {device}: {reason}; --device cpu always works") from error
 
 
@@ -199,6 +199,7 @@ def describe(
 ) -> dict[str, Any]:
     """The contents of `run.json`."""
     config = planned.config
+    sessions = {row.name: _sessions(entries, row, failures) for row in planned.rows if row.runs}
     return {
         "title": f"{config.scenario} · {planned.dataset.name} · {_network(config)}",
         "command": command,
@@ -208,6 +209,8 @@ def describe(
         "architecture": _network(config),
         "scenario": config.scenario,
         "recipe": config.recipe.model_dump(),
+        "recipe_changes": _recipe_changes(config),
+        "timed_elsewhere": sorted(name for name, own in sessions.items() if own != sessions["retrain"]),
         "class_names": list(planned.dataset.class_names),
         "removed_classes": list(planned.requests[-1].removed_classes),
         "steps": len(planned.requests),
@@ -228,11 +231,23 @@ def _network(config: Config) -> str:
     return registry.short_name(config.architecture)
 
 
+def _sessions(entries: store.Store, row: plan.Row, failures: dict[str, str]) -> set[str]:
+    """The processes that timed the runs of a row; ratios compare what one process timed."""
+    return {entries.meta("unlearned", run.key)["session"] for run in row.runs if run.key not in failures}
+
+
+def _recipe_changes(config: Config) -> dict[str, Any]:
+    """What the run's recipe has other than the recipe of its name."""
+    with contextlib.suppress(UsageError):  # a recipe from a file elsewhere
+        named = load_recipe(config.recipe.name).model_dump()
+        return {name: value for name, value in config.recipe.model_dump().items() if value != named[name]}
+    return {}
+
+
 def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: dict[str, str]) -> dict[str, Any]:
     config = planned.config
     defaults = {name: info.default for name, info in type(row.method).model_fields.items()}
     settings = row.method.model_dump(mode="json")
-    preset = config.tuned.get(row.name, {})
     failed = [failures[item.key] for item in row.runs if item.key in failures]
     notes = []
     for item in row.runs:
@@ -248,7 +263,7 @@ def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: d
         "needs": row.method.reads().words(),
         "cite": row.method.cite,
         "settings": settings,
-        "tuned": {name: settings[name] for name in preset if settings[name] == preset[name] != defaults[name]},
+        "tuned": {name: value for name, value in settings.items() if row.method.model_dump()[name] != defaults[name]},
         "status": f"skipped: {row.skipped}" if row.skipped else failed[0] if failed else "ok",
         "notes": notes,
     }

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, functools.partial(_terminated, os.getpid()))
         return _dispatch(words)
     except UsageError as error:
         print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
@@ -54,6 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+
+
+def _terminated(process: int, number: int, frame: object) -> None:
+    """End as Ctrl-C does; a worker that inherited this handler ends at once."""
+    if os.getpid() != process:
+        os._exit(128 + number)
+    raise KeyboardInterrupt
 
 
 def _dispatch(words: list[str]) -> int:
@@ -122,11 +134,19 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-ar
         "--data-dir", type=Path, help="folder of downloaded data sets (default: $UNLEARNING_DATA, else data)"
     )
     run.add_argument("--jobs", type=int, default=_cores(), help="processes that train models (default: %(default)s)")
-    run.add_argument("--out", type=Path, help="results folder (default: results/SCENARIO-DATE-HASH)")
-    run.add_argument("--store", type=Path, default=Path("store"), help="folder of finished work (default: %(default)s)")
+    run.add_argument("--out", type=_folder, help="results folder (default: results/SCENARIO-DATE-HASH)")
+    run.add_argument(
+        "--store", type=_folder, default=Path("store"), help="folder of finished work (default: %(default)s)"
+    )
     run.add_argument("--force", action="store_true", help="make everything anew, even what the store has")
     run.add_argument("--dry-run", action="store_true", help="print the jobs, what the store has and an estimated time")
     run.set_defaults(act=_run)
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name of a folder is empty")
+    return Path(text)
 
 
 def _cores() -> int:
@@ -179,9 +199,9 @@ def _check(chosen: argparse.Namespace) -> int:
     from bench import contract, registry
 
     names = registry.names("methods") if chosen.method == ["all"] else chosen.method
+    classes = [registry.load("methods", name) for name in names]  # before torch is paid for
     failed = False
-    for name in names:
-        cls = registry.load("methods", name)
+    for name, cls in zip(names, classes, strict=True):
         print(f"{registry.short_name(name)}:")
         for result in contract.check(registry.short_name(name), cls):
             failed = failed or not result.passed
@@ -192,7 +212,10 @@ def _check(chosen: argparse.Namespace) -> int:
 def _report(chosen: argparse.Namespace) -> int:
     import reports
 
-    print(reports.build(chosen.results))
+    try:
+        print(reports.build(chosen.results))
+    except OSError as error:
+        raise UsageError(f"cannot write the report into {chosen.results}: {error}") from error
     return OK
 
 

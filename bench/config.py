@@ -111,8 +111,12 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 def _preset(name: str) -> dict[str, Any]:
     """The tables of a preset, over those of its base, checked for strange names and for their shape."""
     tables = read_toml("preset", name, presets())
-    if isinstance(tables.get("base"), str):
-        tables = _merged(read_toml("preset", tables["base"], presets()), tables)
+    passed = [name]
+    while isinstance(base := tables.pop("base", None), str):
+        if base in passed:
+            raise UsageError(f"the presets {' and '.join(passed)} are each other's base; drop one of them")
+        passed.append(base)
+        tables = _merged(read_toml("preset", base, presets()), tables)
     for what, cls in ((f"preset {name}", Preset), (f"[run] in the preset {name}", RunTable)):
         try:
             cls(**(tables if cls is Preset else tables.get("run", {})))
@@ -138,8 +142,10 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
     methods = _methods(run.get("methods", ("pgu", "scrub")))
     general, special = tables.get("method", {}), tables.get("tuned", {}).get(scenario, {})
     tuned = {name: general.get(name, {}) | special.get(name, {}) for name in {*general, *special}}
+    strangers = {registry.short_name(name) for name in methods if name.endswith(".py")}
     if strange := sorted(set(tuned) - set(registry.names("methods")) - _shorts(methods)):
         raise registry.unknown("methods", strange[0], {*registry.names("methods"), *_shorts(methods)})
+    tuned = {name: values for name, values in tuned.items() if name not in strangers}  # a file is not the preset's
     settings = {
         name: tuned.get(name, {}) | edits.get(name, {}) for name in {*tuned, *edits} if name in _shorts(methods)
     }
@@ -250,8 +256,11 @@ def _check(config: Config) -> None:
     """Load every plug-in's class and build every instance, so that all mistakes surface before any work."""
     for kind, name in (("datasets", config.dataset), ("architectures", config.architecture)):
         registry.source(kind, name)
-    for name in config.methods:
+    shorts = [registry.short_name(name) for name in dict.fromkeys(config.methods)]
+    for name, short in zip(dict.fromkeys(config.methods), shorts, strict=True):
         registry.source("methods", name)
+        if shorts.count(short) > 1 or (short in BASELINES and short != name):
+            raise UsageError(f"two methods are called {short}; rename the file {name}, since its name names its row")
     for row in config.rows():
         config.method(row)
     config.attack_instance()

@@ -198,7 +198,7 @@ def run_one(probe: Probe, test: Callable[[Probe], None]) -> Result:
             test(probe)
     except Skip as reason:
         return Result(title, True, f"not applicable, {reason}")
-    except Exception as error:  # whatever a method raises is its failure
+    except (Exception, SystemExit) as error:  # whatever a method raises is its failure
         kind = "" if isinstance(error, Broken | UndeclaredRead) else f"{type(error).__name__}: "
         return Result(title, False, kind + str(error).split("\n")[0])
     return Result(title, True)

@@ -90,7 +90,7 @@ class MeteredView:
     """
 
     def __init__(self, method: str, needs: Need, parts: Mapping[str, MeteredPart]) -> None:
-        self._method, self._needs, self._there = method, needs, tuple(parts)
+        self.method, self._needs, self._there = method, needs, tuple(parts)
         self._parts = {name: part for name, part in parts.items() if OPENS[name] in needs}
         self.refused: list[str] = []
 
@@ -122,9 +122,9 @@ class MeteredView:
         need = OPENS[name]
         if need not in self._needs:
             self.refused.append(name)
-            message = f"method {self._method} reads {name} data but does not declare Need.{need.name} in its needs"
+            message = f"method {self.method} reads {name} data but does not declare Need.{need.name} in its needs"
             raise UndeclaredRead(message)
         if name not in self._parts:
             when = "only in prepare, before a request is known" if name == "train" else "only in unlearn"
-            raise UndeclaredRead(f"method {self._method} reads {name} data, which exists {when}")
+            raise UndeclaredRead(f"method {self.method} reads {name} data, which exists {when}")
         return self._parts[name]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from bench import readings, readouts, statistics
-from bench.interface import Outputs, Record, ShadowOutputs
+from bench.interface import Outputs, Record, ShadowOutputs, UsageError
 from bench.plan import Model, Plan, Row, Run
 from bench.progress import Progress
 from bench.seeds import derive
@@ -32,17 +33,34 @@ def fit_attack(plan: Plan, store: Store, progress: Progress) -> None:
         labels=plan.labels[plan.requests[-1].forgotten],
         validation=plan.config.shadow.validation,
     )
-    fitted = attack.fit(shadow, derive(plan.config.seed, "attack") % 2**31)
+    with _attack_errors(plan):
+        fitted = attack.fit(shadow, derive(plan.config.seed, "attack") % 2**31)
     store.put("attack", plan.attack_key, fitted, {})
     progress.done(f"fitted the attack {plan.config.attack}")
+
+
+@contextlib.contextmanager
+def _attack_errors(plan: Plan) -> Iterator[None]:
+    """Whatever an attack raises becomes one line; the models and the methods' runs stay in the store."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        fault = f"{type(error).__name__}: {error}"
+        message = (
+            f"the attack {plan.config.attack} failed ({fault}); --attack none leaves it out, finished work is kept"
+        )
+        raise UsageError(message) from error
 
 
 def collect(plan: Plan, store: Store, failures: dict[str, str], progress: Progress) -> tuple[list[Record], Arrays]:
     """All records of a run, those of the retrained pool first, and the per-sample arrays for figures."""
     evaluator = _Evaluator(plan, store)
-    records, samples = evaluator.reference(progress)
+    pool, samples = evaluator.reference(progress)
+    records = list(pool)
     for row in plan.rows:
-        rows, arrays = evaluator.row(row, failures, progress)
+        rows, arrays = evaluator.whole(row, failures, progress)
         records += rows
         samples |= arrays
     return records, samples
@@ -57,11 +75,13 @@ class _Evaluator:
         self._references: dict[int, readings.Reference] = {}
         self._before: list[float] = []
         self._fitted: Arrays = {}
+        self._pool: list[Record] = []
 
     def reference(self, progress: Progress) -> tuple[list[Record], Arrays]:
         """Records and arrays of the retrained pools, one per request."""
         if self.store.has("evaluation", self.plan.reference_key):
-            return _load(self.store, self.plan.reference_key)
+            self._pool, stored = _load(self.store, self.plan.reference_key)
+            return self._pool, stored
         records: list[Record] = []
         arrays: Arrays = {}
         for step, case in enumerate(self.cases):
@@ -72,6 +92,7 @@ class _Evaluator:
             arrays["score/negatives"] = self._scores(self._repeats(self.plan.retrained[-1]))
         _save(self.store, self.plan.reference_key, records, arrays)
         progress.done("read out the retrained pool")
+        self._pool = records
         return records, arrays
 
     def row(self, row: Row, failures: dict[str, str], progress: Progress) -> tuple[list[Record], Arrays]:
@@ -88,12 +109,19 @@ class _Evaluator:
                 records.append(_absent(row.name, str(run.repeat), run.request.step, failed[run.key]))
                 continue
             records += self._run(row, run, arrays)
-        records += readouts.summarize(records)
         stacked = {name: np.stack(rows) for name, rows in arrays.items()}
         if not failed:  # a failed row is tried again next time
             _save(self.store, row.key, records, stacked)
             progress.done(f"read out {row.name}")
         return records, stacked
+
+    def whole(self, row: Row, failures: dict[str, str], progress: Progress) -> tuple[list[Record], Arrays]:
+        """The same with costs and summaries: costs are those of the runs that the store holds now."""
+        records, arrays = self.row(row, failures, progress)
+        for run in row.runs:
+            if run.key not in failures:
+                records = records + self._costs(row, run)
+        return records + readouts.summarize(records, self._pool), arrays
 
     def _run(self, row: Row, run: Run, arrays: dict[str, list[np.ndarray]]) -> list[Record]:
         """Records of one run; appends its arrays."""
@@ -109,18 +137,22 @@ class _Evaluator:
             arrays.setdefault(f"score/{row.name}", []).append(scores)
             area = statistics.auc(scores, negatives)
             records.append(_record(who, step, "forget", "attack_auc", area, len(scores)))
-        return records + self._costs(run, meta, who)
+        return records
 
-    def _costs(self, run: Run, meta: dict[str, Any], who: dict[str, Any]) -> list[Record]:
+    def _costs(self, row: Row, run: Run) -> list[Record]:
         """What the run cost; preparation counts for the first request."""
+        meta = self.store.meta("unlearned", run.key)
+        who: dict[str, Any] = {"method": row.name, "seed": str(run.repeat), "status": meta["status"]}
         step, read = run.request.step, dict(meta["samples_read"])
         records = [_record(who, step, "-", "seconds_request", meta["seconds_request"])]
         if run.prepared and run.previous is None:
             prepared = self.store.meta("prepared", run.prepared)
             records.append(_record(who, step, "-", "seconds_prepare", prepared["seconds_prepare"]))
             read |= prepared["samples_read"]
-        if meta["peak_bytes"] is not None:
-            records.append(_record(who, step, "-", "peak_bytes", float(meta["peak_bytes"])))
+        if run.peak and self.store.has("peak", run.peak):
+            peak = self.store.meta("peak", run.peak)["peak_bytes"]
+            if peak is not None:  # None: counting would have taken too long
+                records.append(_record(who, step, "-", "peak_bytes", float(peak)))
         return records + [
             _record(who, step, part, "samples_read", float(read.get(part, 0)))
             for part in ("forget", "retain", "validation", "train")
@@ -152,7 +184,8 @@ class _Evaluator:
         assert self.plan.attack_key is not None
         if not self._fitted:
             self._fitted, _ = self.store.get("attack", self.plan.attack_key)
-        return attack.score(self._fitted, logits, self.plan.labels[self.plan.requests[-1].forgotten])
+        with _attack_errors(self.plan):
+            return attack.score(self._fitted, logits, self.plan.labels[self.plan.requests[-1].forgotten])
 
 
 def _forget_logits(plan: Plan, store: Store, models: Sequence[Model]) -> np.ndarray:

@@ -72,6 +72,17 @@ class Dataset:
         """Number of classes."""
         return len(self.class_names)
 
+    def require_sound(self) -> None:
+        """Raise ValueError with what is wrong, if an array is not as said above."""
+        for part in ("train", "validation", "test"):
+            x, y = self.images(part), self.labels(part)
+            if x.dtype != np.uint8 or x.ndim != 4 or not len(x):
+                raise ValueError(f"{part}_x must be uint8 [n, channels, height, width], got {x.dtype} {list(x.shape)}")
+            if y.dtype != np.int64 or y.shape != x.shape[:1]:
+                raise ValueError(f"{part}_y must be int64 [{len(x)}], got {y.dtype} {list(y.shape)}")
+            if y.min() < 0 or y.max() >= self.classes:
+                raise ValueError(f"{part}_y must lie in 0 to {self.classes - 1}, found {y.min()} to {y.max()}")
+
     def images(self, part: str) -> np.ndarray:
         """The uint8 images of `train`, `validation` or `test`."""
         return np.asarray(getattr(self, f"{part}_x"))
@@ -149,7 +160,7 @@ class Part(Protocol):
         """Yield `(x, y)` once over the set: float32 `[b, c, h, w]` normalized images and int64 `[b]` labels.
 
         Args:
-            size: batch size; the last batch may be smaller.
+            size: batch size; the last batch may be smaller, or, rather than hold one example, larger by one.
             generator: CPU generator that shuffles (and augments); without one the order is that of the data set.
             augment: apply the recipe's training augmentation.
         """

@@ -28,6 +28,8 @@ def timed(work: Callable[[], T], device: str) -> tuple[T, float]:
 def _wait(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
+    elif device.startswith("mps"):
+        torch.mps.synchronize()
 
 
 class PeakMemory(TorchDispatchMode):

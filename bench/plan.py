@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from bench import registry, seeds, store
 from bench.config import Config
-from bench.interface import Dataset, Method, Need, Request
+from bench.interface import Dataset, Method, Need, Request, UsageError
 
 BENCH = Path(__file__).resolve().parent
 TRAINING_CODE = ("training.py", "loop.py", "dataview.py")
-METHOD_CODE = ("interface.py", "loop.py", "dataview.py", "ledger.py", "unlearning.py")
+METHOD_CODE = ("loop.py", "dataview.py", "unlearning.py")
 READOUT_CODE = ("readings.py", "readouts.py", "statistics.py", "evaluation.py")
 
 
@@ -47,6 +48,7 @@ class Run:
     prepared: str | None
     previous: Run | None
     last: bool
+    peak: str | None = None  # where its peak memory is kept: the first repeat's only
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Plan:
                 if run.prepared and not run.previous:
                     yield f"prepare {row.name}", "prepared", run.prepared
                 yield f"unlearn with {row.name}", "unlearned", run.key
+                if run.peak:
+                    yield f"count the memory of {row.name}", "peak", run.peak
         if self.attack_key:
             yield f"fit the attack {self.config.attack}", "attack", self.attack_key
         yield "read out the retrained pool", "evaluation", self.reference_key
@@ -104,9 +108,22 @@ class Plan:
         return next(model for model in pool if model.number == f"repeat{repeat}")
 
 
+def load_dataset(name: str) -> Dataset:
+    """The data set of this name or file, checked. Raises UsageError, in one line, for one that breaks its contract."""
+    load = registry.load("datasets", name)
+    try:
+        dataset = load()
+        dataset.require_sound()
+    except UsageError:
+        raise
+    except Exception as error:  # a plug-in may return or raise anything
+        raise UsageError(f"the data set {name} cannot be used: {type(error).__name__}: {error}") from error
+    return dataset  # type: ignore[no-any-return]
+
+
 def make(config: Config) -> Plan:
     """The plan of a config. Raises UsageError when the data cannot serve the scenario."""
-    dataset: Dataset = registry.load("datasets", config.dataset)()
+    dataset = load_dataset(config.dataset)
     requests = config.scenario_settings.requests(dataset.train_y, dataset.classes, config.seed)
     labels = dataset.train_y.copy()
     for request in requests:
@@ -132,8 +149,17 @@ def _model_kind(config: Config, dataset: Dataset) -> str:
         architecture=registry.short_name(config.architecture),
         recipe=config.recipe.model_dump(exclude={"name"}),
         device=config.device.split(":")[0],
+        torch=_version("torch"),
         code=store.code_version(*code),
     )
+
+
+def _version(package: str) -> str:
+    """The installed version without its local part, or nothing: numbers of one version do not pass for another's."""
+    try:
+        return version(package).partition("+")[0]
+    except PackageNotFoundError:
+        return ""
 
 
 def _pool(plan: Plan, kind: str, role: str, step: int, index: np.ndarray) -> list[Model]:
@@ -186,14 +212,15 @@ def _run(plan: Plan, name: str, method: Method, repeat: int, request: Request, p
     last = request.step == len(plan.requests) - 1
     used = method.model_dump(include=None if method.prepares_with is None else set(method.prepares_with))
     prepared = store.key(stage="prepare", **(made_of | {"settings": used})) if prepares else None
-    return Run(key, name, repeat, request, seed, original, prepared, previous, last)
+    peak = store.key(peak=key) if repeat == plan.config.seeds[0] else None
+    return Run(key, name, repeat, request, seed, original, prepared, previous, last, peak)
 
 
 def _method_code(config: Config, name: str) -> str:
     """The version of a method's code: its file, the helpers beside it, and what the harness adds."""
     chosen = next((entry for entry in config.methods if registry.short_name(entry) == name), name)
     path = registry.source("methods", chosen)
-    own = [path, *sorted(path.parent.glob("_*.py"))] if path else []
+    own = store.sources(path) if path else []
     return store.code_version(*own, *(BENCH / file for file in METHOD_CODE))
 
 
@@ -207,7 +234,8 @@ def _attack_key(plan: Plan) -> str | None:
     return store.key(
         attack=plan.config.attack,
         settings=attack.model_dump(exclude={"n_threads"}),
-        code=store.code_version(*([path] if path else []), BENCH / "readings.py"),
+        code=store.code_version(*(store.sources(path) if path else [])),
+        xgboost=_version("xgboost-cpu") or _version("xgboost"),
         pools=pools,
         validation=plan.config.shadow.validation,
         forget=plan.requests[-1].forgotten,

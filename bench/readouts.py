@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -185,22 +185,49 @@ def _spread(case: Case, metric: str, part: str, values: np.ndarray, status: str)
     ]
 
 
-def summarize(records: Iterable[Record]) -> list[Record]:
+def summarize(records: Iterable[Record], pool: Iterable[Record] = ()) -> list[Record]:
     """One record with seed `all` per method, step, part and metric, in the order of first appearance.
 
     Mean and 95 % t-interval over the seeds' finite values, which `n` counts; the status is ok, or says how many seeds
-    were not, and why. Records that are summaries already are left out.
+    were not, and why. A gap is a difference of two means, so that its interval (Welch's) also holds the spread of the
+    retrained models, whose records are `pool`. Intervals end where the metric's range ends. A model that diverged has
+    no distance, and then the mean has none either: the others alone would flatter it.
     """
     groups: dict[tuple[str, int, str, str], list[Record]] = {}
     for record in records:
         if record.seed != "all":
             groups.setdefault((record.method, record.step, record.part, record.metric), []).append(record)
-    summaries = []
-    for (method, step, part, metric), members in groups.items():
-        mean, low, high, n = statistics.mean_interval([member.value for member in members])
-        status = _counted([member.status for member in members])
-        summaries.append(Record(method, "all", step, part, metric, mean, low, high, n, status))
-    return summaries
+    against = {(record.step, record.part, record.metric): record for record in pool}
+    return [_summary(place, members, against) for place, members in groups.items()]
+
+
+def _summary(
+    place: tuple[str, int, str, str], members: Sequence[Record], pool: Mapping[tuple[int, str, str], Record]
+) -> Record:
+    method, step, part, metric = place
+    values = [member.value for member in members]
+    mean, low, high, n = statistics.mean_interval(values)
+    base = metric.removesuffix("_gap")
+    spread, level = pool.get((step, part, f"{base}_sd")), pool.get((step, part, base))
+    if metric != base and spread is not None and level is not None and n > 1 and spread.n > 1:
+        half = statistics.explained_difference([(statistics.sd(values), n), (spread.value, spread.n)], 0.05)
+        low, high = mean - half, mean + half
+    least, most = _range(metric, level.value if level else math.nan)
+    low, high = max(low, least), min(high, most)
+    if any("diverged" in member.status and not math.isfinite(member.value) for member in members):
+        mean = low = high = math.nan
+    return Record(method, "all", step, part, metric, mean, low, high, n, _counted([m.status for m in members]))
+
+
+def _range(metric: str, level: float) -> tuple[float, float]:
+    """The least and the largest value that a mean of this metric can have; `level` is the pool's, for gaps."""
+    if metric.startswith("error") and metric.endswith("_gap"):
+        return (-math.inf, math.inf) if math.isnan(level) else (-level, 100.0 - level)
+    if metric.startswith(("error", "predicted_share")):
+        return 0.0, 100.0
+    if metric in ("attack_auc", "class_shift_tv", "log_entropy_ks", "log_entropy_js"):
+        return 0.0, 1.0
+    return (0.0, math.inf) if metric.startswith(("log_entropy", "seconds")) else (-math.inf, math.inf)
 
 
 def _counted(statuses: Iterable[str]) -> str:

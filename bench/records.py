@@ -23,6 +23,17 @@ COLUMNS = (
     "value", "low", "high", "n", "status",
 )  # fmt: skip
 # Metrics that depend on the machine: never compared between runs, aside from ratios within one run.
+REQUIRED = (
+    "title",
+    "config_hash",
+    "dataset",
+    "architecture",
+    "scenario",
+    "steps",
+    "methods",
+    "reference_models",
+    "seeds",
+)
 TIMES = ("seconds_request", "seconds_prepare")
 
 
@@ -96,6 +107,7 @@ def _record(path: Path, number: int, row: list[str]) -> Record:
 def save(folder: Path, results: Results) -> None:
     """Write the three files; `records.csv` last, so that a folder with it is complete."""
     run = results.run
+    run["records"] = len(results.records)
     save_run(folder, run)
     arrays = io.BytesIO()
     np.savez_compressed(arrays, **results.samples)  # type: ignore[arg-type]
@@ -116,6 +128,10 @@ def load(folder: Path) -> Results:
     records = from_csv(folder / "records.csv")
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        if missing := [key for key in REQUIRED if not isinstance(run, dict) or key not in run]:
+            raise ValueError(f"run.json has no {missing[0]}")
+        if run.get("records", len(records)) != len(records):
+            raise ValueError(f"records.csv has {len(records)} of {run['records']} records")
         with np.load(folder / "samples.npz", allow_pickle=False) as archive:
             samples = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

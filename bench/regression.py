@@ -164,11 +164,16 @@ def _reasons(status: str) -> frozenset[str]:
 def _numbers(results: records.Results) -> dict[Place, Number]:
     """The summaries that are compared; the pool's `_sd` records are in its intervals already."""
     samples = {(r.step, r.part, r.metric): r.n for r in results.records if r.seed != "all" and r.n}
+    repeats: dict[Place, list[float]] = {}
+    for r in results.records:
+        if r.seed != "all":
+            repeats.setdefault((r.method, r.step, r.part, r.metric), []).append(r.value)
     numbers = {}
     for r in results.records:
         if r.seed != "all" or r.metric in NOT_COMPARED or (r.method == POOL and r.metric.endswith("_sd")):
             continue
-        spread = statistics.interval_sd(r.low, r.high, r.n)
+        values = repeats.get((r.method, r.step, r.part, r.metric))
+        spread = statistics.sd(values) if values else statistics.interval_sd(r.low, r.high, r.n)
         size = samples.get((r.step, r.part, r.metric), 0)
         number = Number(r.method, r.step, r.part, r.metric, r.value, spread, r.n, size, r.status)
         numbers[number.place] = number

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import gc
+import multiprocessing
+import os
+import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +19,14 @@ import numpy as np
 
 from bench import registry
 from bench.interface import UsageError
-from bench.plan import Model, Plan, Row, Run
+from bench.plan import Model, Plan, Row, Run, load_dataset
 from bench.progress import Progress
-from bench.store import Damaged, Store
+from bench.store import Damaged, Store, StoreError, key
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from bench.ledger import PeakMemory
     from bench.training import Build
     from bench.unlearning import Done, Setting
 
@@ -50,9 +56,9 @@ def missing(plan: Plan, store: Store) -> int:
 
 
 def _finished(store: Store, run: Run) -> bool:
-    """Whether the store has the run, and the preparation whose cost belongs to it."""
-    prepared = run.prepared if run.previous is None else None
-    return store.has("unlearned", run.key) and (prepared is None or store.has("prepared", prepared))
+    """Whether the store has the run, its peak memory if wanted, and the preparation whose cost belongs to it."""
+    wanted = [("unlearned", run.key), ("peak", run.peak), ("prepared", None if run.previous else run.prepared)]
+    return all(store.has(kind, key) for kind, key in wanted if key is not None)
 
 
 def run_methods(plan: Plan, store: Store, progress: Progress) -> dict[str, str]:
@@ -91,7 +97,7 @@ def train_pool(
     # Forking shares the imports that this process has already paid for; elsewhere joblib's own default serves.
     backend = "multiprocessing" if sys.platform == "linux" and jobs > 1 else None
     place = (plan.config.dataset, plan.config.architecture, plan.config.recipe, plan.config.device)
-    with Parallel(n_jobs=min(jobs, len(groups)), backend=backend, batch_size=1) as parallel:
+    with Parallel(n_jobs=min(jobs, len(groups)), backend=backend, batch_size=1, max_nbytes=None) as parallel:
         while_training()  # the workers exist by now: what this starts cannot be caught in a fork
         parallel(joblib.delayed(_train_group)(place, store, group) for group in groups)
 
@@ -101,6 +107,7 @@ def _groups(plan: Plan, todo: Sequence[Model]) -> list[list[Model]]:
     from bench import training
 
     build = _build(plan.config.architecture)
+    _try_network(plan, build)
     most = training.group_size(build, plan.dataset, plan.config.recipe, plan.config.device)
     by_size: dict[int, list[Model]] = {}
     for model in todo:
@@ -112,11 +119,30 @@ def _groups(plan: Plan, todo: Sequence[Model]) -> list[list[Model]]:
     return groups
 
 
+def _try_network(plan: Plan, build: Build) -> None:
+    """Raise UsageError, in one line, for a network that cannot be built or does not return logits of all classes."""
+    import torch
+
+    from bench import training
+    from bench.dataview import Images
+
+    name, classes = plan.config.architecture, plan.dataset.classes
+    try:
+        images = Images(plan.dataset, "train", "cpu").take(torch.arange(2))
+        logits = training.new_model(build, plan.dataset, 0).eval()(images)
+        if tuple(logits.shape) != (2, classes):
+            raise ValueError(f"two images give outputs of shape {list(logits.shape)}, not [2, {classes}]")
+    except Exception as error:  # a plug-in may return or raise anything
+        fault = str(error).split("\n")[0]
+        raise UsageError(f"the architecture {name} cannot be used: {type(error).__name__}: {fault}") from error
+
+
 def _train_group(place: tuple[str, str, Any, str], store: Store, group: Sequence[Model]) -> None:
     """Train one group and put every model into the store; runs in a worker process."""
     from bench import training
 
     one_thread()
+    _behave_as_worker()
     dataset_name, architecture, recipe, device = place
     tasks = [training.Task(model.index, model.labels, model.seed) for model in group]
     start = time.perf_counter()
@@ -130,7 +156,7 @@ def _train_group(place: tuple[str, str, Any, str], store: Store, group: Sequence
 
 @functools.cache
 def _dataset(name: str) -> Any:
-    return registry.load("datasets", name)()
+    return load_dataset(name)
 
 
 @functools.cache
@@ -140,13 +166,26 @@ def _build(name: str) -> Build:
 
 
 def one_thread() -> None:
-    """One thread a process: results then do not depend on the number of processes, nor suffer on a busy machine."""
+    """One thread a process and no shortcuts in arithmetic: results then do not depend on the number of processes."""
     import torch
 
     from bench import training
 
     torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
     training.keep_memory()
+
+
+def _behave_as_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent is gone, which else would leave a worker training."""
+    if multiprocessing.parent_process() is None:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 class MethodRunner:
@@ -166,9 +205,10 @@ class MethodRunner:
             plan.config.recipe,
             plan.config.scenario,
             device,
-            lambda seed: training.new_model(build, plan.dataset, seed, device),
+            training.maker(build, plan.dataset, device),
         )
         self.warm: set[str] = set()
+        self.session = key(host=platform.node(), process=os.getpid(), started=time.time())[:8]
         # Where one training takes minutes, a run that is not timed costs too much, and a warm-up changes nothing.
         meta = store.meta("model", plan.originals[-1].key)
         self.slow = bool(meta["seconds"] > REHEARSE_BELOW)
@@ -187,13 +227,10 @@ class MethodRunner:
                 failures[run.key] = "failed: the request before it failed"
                 continue
             try:
-                if self.store.has("unlearned", run.key):  # only its preparation was lost
-                    self._start(row, run)
-                    continue
                 self._run(row, run)
-            except (UsageError, Damaged):  # a full disk or a damaged entry is not the method's fault
+            except (StoreError, Damaged):  # a full disk or a damaged entry is not the method's fault
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 failures[run.key] = f"failed: {type(error).__name__}: {error}".split("\n")[0]
             self.progress.done(
                 f"{row.name} repeat {run.repeat} request {run.request.step}"
@@ -202,11 +239,11 @@ class MethodRunner:
         return failures
 
     def _run(self, row: Row, run: Run) -> None:
-        from bench import training, unlearning
+        from bench import unlearning
 
         model, state = self._start(row, run)
 
-        def work() -> Done:
+        def work(meter: PeakMemory | None = None) -> Done:
             return unlearning.unlearn(
                 self.setting,
                 row.name,
@@ -216,40 +253,47 @@ class MethodRunner:
                 state=state,
                 seed=run.seed,
                 original_seed=run.original.seed,
+                meter=meter,
             )
 
-        peak = self._rehearse(row, run, work)
-        done = work()
-        outputs = training.evaluate(done.model, self.plan.dataset, self.setting.device)
+        self._rehearse(row, run, work)
+        if not self.store.has("unlearned", run.key):
+            self._put(run, work())
+
+    def _put(self, run: Run, done: Done) -> None:
+        """Keep a run. Its outputs are those of the weights that are kept, whatever else the method returned."""
+        from bench import training
+
         arrays = {f"weights/{name}": value.numpy() for name, value in training.weights_of(done.model).items()}
+        outputs = training.evaluate(self._model(arrays), self.plan.dataset, self.setting.device)
         arrays |= {f"logits/{part}": rows for part, rows in outputs.arrays().items()}
         if not run.last:
             arrays |= {f"state/{name}": value.cpu().numpy() for name, value in done.state.items()}
-        self.store.put("unlearned", run.key, arrays, self._meta(run, done, peak))
-
-    def _meta(self, run: Run, done: Done, peak: int | None) -> dict[str, Any]:
-        return {
+        meta = {
             "status": done.status,
             "notes": done.notes,
             "seconds_request": done.seconds,
             "samples_read": done.taken,
-            "peak_bytes": peak,
-            "repeat": run.repeat,
-            "step": run.request.step,
+            "session": self.session,
         }
+        self.store.put("unlearned", run.key, arrays, meta)
 
-    def _rehearse(self, row: Row, run: Run, work: Callable[[], Done]) -> int | None:
+    def _rehearse(self, row: Row, run: Run, work: Callable[[PeakMemory | None], object]) -> None:
         """Count the tensors of the first repeat's requests in a run that is not timed, which also warms up."""
-        from bench import unlearning
+        from bench.ledger import PeakMemory
 
-        first = run.repeat == self.plan.config.seeds[0]
-        if self.slow or (not first and row.name in self.warm):
-            return None
+        wanted = run.peak is not None and not self.store.has("peak", run.peak)
+        if wanted and self.slow:
+            self.store.put("peak", str(run.peak), {}, {"peak_bytes": None})
+        if self.slow or not (wanted or row.name not in self.warm):
+            return
         self.warm.add(row.name)
+        meter = PeakMemory()
         with contextlib.suppress(Exception):  # the timed run will raise it again
-            peak = unlearning.peak_bytes(work)
-            return peak if first else None
-        return None
+            work(meter)
+            if wanted:
+                self.store.put("peak", str(run.peak), {}, {"peak_bytes": meter.peak})
+                self.progress.done(f"counted the memory of {row.name}")
 
     def _start(self, row: Row, run: Run) -> tuple[nn.Module, dict[str, Any]]:
         """The model and the state that a run starts from."""

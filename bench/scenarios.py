@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bench import registry, seeds
 from bench.interface import Request, UsageError
@@ -51,6 +51,14 @@ class ClassRemoval(Scenario):
     """Every sample of one or several classes must go."""
 
     removed: tuple[int, ...] = Field(default=(0,), min_length=1, description="classes to remove")
+
+    @field_validator("removed", mode="before")
+    @classmethod
+    def _one_or_a_list(cls, value: Any) -> Any:
+        """`3` and `3,8` on the command line stand for lists."""
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",")]
+        return (value,) if isinstance(value, int) else value
 
     def requests(self, labels: np.ndarray, classes: int, seed: int) -> list[Request]:
         """One request with all samples of the removed classes."""
@@ -152,7 +160,8 @@ def _request(labels: np.ndarray, forget: np.ndarray, forgotten: np.ndarray | Non
 
 def _require_classes(chosen: tuple[int, ...], classes: int) -> None:
     if strange := [c for c in chosen if not 0 <= c < classes]:
-        raise UsageError(f"there is no class {strange[0]}: the data set has classes 0 to {classes - 1}")
+        hint = "choose others with --set scenario.removed=0 or scenario.target_class=0"
+        raise UsageError(f"there is no class {strange[0]}: the data set has classes 0 to {classes - 1}; {hint}")
 
 
 def _require_count(wanted: int, available: int, total: int) -> None:

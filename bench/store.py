@@ -7,6 +7,7 @@ reading. Nothing in it can execute code. A damaged entry is moved aside, named, 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import json
@@ -22,7 +23,12 @@ import numpy as np
 from bench.interface import Dataset, UsageError
 from bench.records import write_whole
 
-KINDS = ("model", "prepared", "unlearned", "attack", "evaluation")
+ROOT = Path(__file__).resolve().parent.parent
+PLUGINS = (ROOT / "methods", ROOT / "attacks")
+
+
+class StoreError(UsageError):
+    """The store cannot be used or written: a full disk, missing rights."""
 
 
 class Damaged(Exception):
@@ -51,6 +57,33 @@ def fingerprint(dataset: Dataset) -> str:
     return key(arrays=arrays, mean=dataset.mean, std=dataset.std, classes=dataset.class_names)
 
 
+def sources(path: Path) -> list[Path]:
+    """A plug-in's file and the plug-in helpers that it imports, theirs included: what its results depend on."""
+    found: dict[Path, None] = {}
+    todo = [path]
+    while todo:
+        file = todo.pop()
+        if file not in found and file.is_file():
+            found[file] = None
+            todo += [folder / f"{name}.py" for name in _imported(file) for folder in (file.parent, *PLUGINS)]
+    return sorted(found)
+
+
+def _imported(path: Path) -> set[str]:
+    """Last parts of the names of modules that a file may import."""
+    nodes = list(ast.walk(_tree(path)))
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
+    return {name.rpartition(".")[2] for name in names | {node.module or "" for node in froms}} - {"", "*"}
+
+
+def _tree(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError) as error:  # a plug-in's file can be anything
+        raise UsageError(f"cannot load {path}: {type(error).__name__}: {error}") from error
+
+
 def code_version(*paths: Path) -> str:
     """The key of some source files, blind to comments, docstrings and layout, so that only a change of code counts."""
     return key(code=[_meaning(path, path.stat().st_mtime_ns) for path in paths])
@@ -58,32 +91,29 @@ def code_version(*paths: Path) -> str:
 
 @functools.cache
 def _meaning(path: Path, _changed: int) -> str:
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError) as error:  # a plug-in's file can be anything
-        raise UsageError(f"cannot load {path}: {type(error).__name__}: {error}") from error
+    tree = _tree(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
 
 
 class Store:
     """The folder. Safe for several writers: equal keys hold equal contents, and files appear whole."""
 
     def __init__(self, folder: Path, *, create: bool = True) -> None:
-        """Open or make the folder; raises UsageError if it cannot be written. Without `create`, only for asking."""
+        """Open or make the folder; raises StoreError if it cannot be written. Without `create`, only for asking."""
         self.folder = folder
         if not create:
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(
+            raise StoreError(
                 f"cannot use {folder} as the store ({error.strerror}); choose another with --store"
             ) from error
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise UsageError(f"the store {folder} is not writable; choose another with --store")
+            raise StoreError(f"the store {folder} is not writable; choose another with --store")
 
     def path(self, kind: str, key: str) -> Path:
         """Where the entry is or would be."""
@@ -94,7 +124,7 @@ class Store:
         return self.path(kind, key).is_file()
 
     def put(self, kind: str, key: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-        """Write an entry; `meta` is anything JSON can hold. Raises UsageError when the disk refuses."""
+        """Write an entry; `meta` is anything JSON can hold. Raises StoreError when the disk refuses."""
         from safetensors.numpy import save
 
         text = json.dumps(meta, sort_keys=True)
@@ -103,7 +133,7 @@ class Store:
         try:
             write_whole(self.path(kind, key), save(whole, metadata={"meta": text, "sha256": digest}))
         except OSError as error:
-            raise UsageError(
+            raise StoreError(
                 f"cannot write to the store {self.folder}: {error.strerror}; finished work is kept"
             ) from error
 
@@ -113,17 +143,19 @@ class Store:
 
         path = self.path(kind, key)
         try:
-            raw = path.read_bytes()
+            with path.open("rb") as file:
+                opened, raw = os.fstat(file.fileno()), file.read()
+        except FileNotFoundError as error:
+            raise Damaged(f"{path} is gone") from error
+        try:
             (size,) = struct.unpack("<Q", raw[:8])
             header = json.loads(raw[8 : 8 + size])["__metadata__"]
             arrays = load(raw)
             if _digest(header["meta"], arrays) != header["sha256"]:
                 raise ValueError("its digest does not match its contents")
             return arrays, json.loads(header["meta"])
-        except FileNotFoundError as error:
-            raise Damaged(f"{path} is gone") from error
         except Exception as error:  # whatever is wrong inside, the entry is of no use
-            self._set_aside(path, error)
+            self._set_aside(path, error, opened)
             raise Damaged(str(path)) from error
 
     def meta(self, kind: str, key: str) -> dict[str, Any]:
@@ -134,12 +166,15 @@ class Store:
         """Remove an entry, if it is there."""
         self.path(kind, key).unlink(missing_ok=True)
 
-    def _set_aside(self, path: Path, error: Exception) -> None:
+    def _set_aside(self, path: Path, error: Exception, read: os.stat_result) -> None:
         aside = self.folder / "damaged" / path.name
         aside.parent.mkdir(exist_ok=True)
-        os.replace(path, aside)
-        reason = str(error).split("\n")[0]
-        print(f"store: {path.name} is damaged ({reason}); moved to {aside} and made again", file=sys.stderr)
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            if os.stat(path).st_ino != read.st_ino:  # another process has made it again meanwhile
+                return
+            os.replace(path, aside)
+            reason = str(error).split("\n")[0]
+            print(f"store: {path.name} is damaged ({reason}); moved to {aside} and made again", file=sys.stderr)
 
 
 def _digest(meta: str, arrays: Mapping[str, np.ndarray]) -> str:

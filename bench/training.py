@@ -60,10 +60,7 @@ def keep_memory() -> None:
 
 def new_model(build: Build, dataset: Dataset, seed: int, device: str = "cpu") -> nn.Module:
     """A freshly initialized network for this data set; the seed alone decides its weights."""
-    _, channels, size, _ = dataset.train_x.shape
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build(channels, size, dataset.classes).to(device)
+    return maker(build, dataset, device)(seed)
 
 
 def group_size(build: Build, dataset: Dataset, recipe: Recipe, device: str) -> int:
@@ -95,6 +92,18 @@ def train(build: Build, dataset: Dataset, recipe: Recipe, tasks: Sequence[Task],
 def order_generator(seed: int) -> torch.Generator:
     """The generator of the order of examples (and of augmentation) of the model with this seed."""
     return torch.Generator().manual_seed(seeds.derive(seed, "order"))
+
+
+def maker(build: Build, dataset: Dataset, device: str) -> Callable[[int], nn.Module]:
+    """`new_model` as a function of the seed that holds nothing of the data."""
+    _, channels, size, _ = dataset.train_x.shape
+    classes = dataset.classes
+
+    def make(seed: int) -> nn.Module:
+        with loop.seeded(seed, device):
+            return build(channels, size, classes).to(device)
+
+    return make
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -83,12 +84,16 @@ def unlearn(
     state: State,
     seed: int,
     original_seed: int,
+    meter: ledger.PeakMemory | None = None,
 ) -> Done:
-    """Run `method.unlearn` on a private copy of `model`. Raises what the method raises, and UndeclaredRead."""
+    """Run `method.unlearn` on a private copy of `model`. Raises what the method raises, and UndeclaredRead.
+
+    A `meter` counts the tensors that the method makes, which slows it down: time another run.
+    """
     view = view_of(setting, name, method, request)
     ctx = context(setting, method, seed=seed, original_seed=original_seed, request=request, state=state)
     own = copy.deepcopy(model).eval()
-    with loop.seeded(seed, setting.device):
+    with loop.seeded(seeds.derive(seed, "dropout"), setting.device), meter or contextlib.nullcontext():
         result, seconds = ledger.timed(lambda: method.unlearn(own, view, ctx), setting.device)
     _refuse(view)
     done = result if isinstance(result, Unlearned) else Unlearned(result)
@@ -99,14 +104,6 @@ def unlearn(
         status = "unchanged"
     kept = state if done.state is None else done.state
     return Done(done.model, kept, status, dict(done.notes), seconds, view.taken())
-
-
-def peak_bytes(work: Callable[[], object]) -> int:
-    """Peak bytes of the tensors that `work` allocates; see `ledger.PeakMemory`. Counting slows: time another run."""
-    memory = ledger.PeakMemory()
-    with memory:
-        work()
-    return memory.peak
 
 
 def view_of(setting: Setting, name: str, method: Method, request: Request) -> MeteredView:
@@ -136,10 +133,12 @@ def context(
 ) -> Context:
     """What a method may know besides the data; initial weights only if it declares them."""
 
+    build, declared = setting.build, Need.INITIAL_WEIGHTS in method.reads()  # what is bound here, a method could reach
+
     def initial() -> nn.Module:
-        if Need.INITIAL_WEIGHTS not in method.reads():
+        if not declared:
             raise UndeclaredRead("the method asks for initial weights but does not declare Need.INITIAL_WEIGHTS")
-        return setting.build(original_seed)
+        return build(original_seed)
 
     return Context(
         device=setting.device,
@@ -148,7 +147,7 @@ def context(
         recipe=setting.recipe,
         classes=setting.dataset.classes,
         scenario=setting.scenario,
-        new_model=lambda: setting.build(seeds.derive(seed, "new model")),
+        new_model=lambda: build(seeds.derive(seed, "new model")),
         initial_model=initial,
         removed_classes=request.removed_classes if request else (),
         step=request.step if request else 0,
@@ -164,4 +163,4 @@ def changed(before: nn.Module, after: nn.Module) -> bool:
 
 def _refuse(view: MeteredView) -> None:
     if view.refused:  # also when the method swallowed the exception
-        raise UndeclaredRead(f"read {', '.join(view.refused)} data without declaring it in needs")
+        raise UndeclaredRead(f"method {view.method} reads {', '.join(view.refused)} data without declaring it in needs")

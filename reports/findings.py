@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bench.interface import Record
 from bench.records import Results
 from reports import words
-from reports.numbers import REFERENCE, Numbers, alike, fixed, with_interval
+from reports.numbers import REFERENCE, Numbers, alike, fixed, with_interval, wrecked
 from reports.tables import ACCURACY, ANCHORS, FORGOTTEN, KEPT, Quantity, ratio
 
 
@@ -17,13 +17,26 @@ def sentences(results: Results) -> list[str]:
     numbers = Numbers(results.records)
     methods = [entry["name"] for entry in results.run["methods"] if entry["name"] not in ANCHORS]
     known = [method for method in methods if numbers.knows(method)]
+    broken = [method for method in known if _wrecked(results, numbers, method)]
+    known = [method for method in known if method not in broken]
     return [
         *_forgotten(results, numbers, known),
         *_accuracy(results, numbers, known),
         *_attack(results, numbers, known),
         *_controls(results, numbers),
+        *_unusable(broken),
         *_without_numbers(results, numbers),
     ]
+
+
+def _wrecked(results: Results, numbers: Numbers, method: str) -> bool:
+    """Whether some run of a method left no usable model."""
+    return any(wrecked(record) for record in results.records if record.method == method and record.seed == "all")
+
+
+def _unusable(methods: Sequence[str]) -> list[str]:
+    sentence = f"Some models of {listed(methods)} diverged, collapsed or were not made; nothing is concluded there."
+    return [sentence] if methods else []
 
 
 def listed(names: Sequence[str]) -> str:
@@ -32,7 +45,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _gap(results: Results, numbers: Numbers, method: str, quantity: Quantity) -> tuple[Record | None, bool]:
-    """The gap of a method after the last step, None without an interval; and whether it cannot be told from none."""
+    """The gap of a method after the last step, None without an interval; and whether no difference is shown."""
     step = results.run["steps"] - 1
     gap = numbers.summary(method, f"{quantity.metric}_gap", quantity.part, step)
     if gap is None or math.isnan(gap.low) or math.isnan(gap.high):
@@ -64,12 +77,12 @@ def _forgotten(results: Results, numbers: Numbers, methods: Sequence[str]) -> li
     same, below, above, silent = _sorted_gaps(results, numbers, methods, quantity)
     found = []
     if same:
-        seeds = len(results.run["seeds"])
+        seeds = min(gap.n for method in same if (gap := _gap(results, numbers, method, quantity)[0]))
         basis = f"95 % intervals over {seeds} seeds against {results.run['reference_models']} retrained models"
         speed = _fastest(results, numbers, same)
-        found.append(f"By forget error, {listed(same)} cannot be told from retraining ({basis}).{speed}")
+        found.append(f"By forget error, no difference from retraining is shown for {listed(same)} ({basis}).{speed}")
     elif methods and not silent:
-        found.append("By forget error, every method can be told from retraining.")
+        found.append("By forget error, every method differs from retraining.")
     if below:
         found.append(f"Forget error stays below that of retraining, as if part were remembered, for {listed(below)}.")
     if above:
@@ -85,7 +98,8 @@ def _fastest(results: Results, numbers: Numbers, methods: Sequence[str]) -> str:
     """A sentence to go on with, empty where nothing was timed."""
     step = results.run["steps"] - 1
     times = {method: numbers.value(method, "seconds_request", None, step) for method in methods}
-    timed = [method for method in methods if math.isfinite(times[method])]
+    elsewhere = results.run.get("timed_elsewhere", [])
+    timed = [method for method in methods if math.isfinite(times[method]) and method not in elsewhere]
     if not timed or not math.isfinite(numbers.value("retrain", "seconds_request", None, step)):
         return ""
     first = min(timed, key=times.__getitem__)
@@ -98,7 +112,7 @@ def _accuracy(results: Results, numbers: Numbers, methods: Sequence[str]) -> lis
     same, below, above, _ = _sorted_gaps(results, numbers, methods, quantity)
     found = []
     if same and not below and not above:
-        found.append("No method's test error can be told from that of retraining.")
+        found.append("No method's test error is shown to differ from that of retraining.")
     if above:
         found.append(f"Test error is higher than after retraining for {listed(above)}.")
     if below:
@@ -130,7 +144,7 @@ def _controls(results: Results, numbers: Numbers) -> list[str]:
         )
     if original and original_close:
         found.append(
-            "Caution: even original cannot be told from retraining by forget error, so there is little to forget here."
+            "Caution: by forget error not even original is shown to differ from retraining; there is little to forget."
         )
     return found
 

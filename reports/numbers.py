@@ -133,9 +133,21 @@ def memory(value: float) -> str:
     return f"{significant(value)} GiB"
 
 
+WRECKED = ("diverged", "collapsed", "failed")
+
+
+def wrecked(record: Record) -> bool:
+    """Whether some of the runs behind a record left no usable model."""
+    return any(word in record.status for word in WRECKED)
+
+
 def alike(gap: Record, deviation: float) -> bool:
-    """Whether a gap cannot be told from none: its interval holds 0, or lies within one deviation of the pool."""
-    if math.isnan(gap.low) or math.isnan(gap.high):
+    """Whether no difference from retraining is shown: every run left a usable model and the gap's interval holds 0.
+
+    Where all retrained models agree (a `deviation` of 0), any gap is a difference: no spread of theirs explains it.
+    """
+    if wrecked(gap) or math.isnan(gap.low) or math.isnan(gap.high):
         return False
-    farthest = max(abs(gap.low), abs(gap.high))
-    return (gap.low <= TOLERANCE and gap.high >= -TOLERANCE) or farthest <= deviation
+    if deviation <= TOLERANCE:
+        return abs(gap.value) <= TOLERANCE
+    return gap.low <= TOLERANCE and gap.high >= -TOLERANCE

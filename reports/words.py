@@ -48,6 +48,7 @@ def recipe(run: Mapping[str, Any]) -> str:
     """The recipe in a few words: its name and the values that say most about it."""
     values = run.get("recipe", {})
     main = {name: values[name] for name in ("epochs", "batch_size", "lr") if name in values}
+    main |= run.get("recipe_changes", {})
     return f"{values.get('name', 'unnamed')} ({settings(main)})" if main else str(values.get("name", "unnamed"))
 
 
@@ -84,11 +85,12 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     notes += [ENTROPY] if "entropy W1" in heads else []
     notes += [RESTORED] if "restored" in heads else []
     notes += [ATTACK + after] if "attack AUC" in heads else []
-    return [*notes, TIME, READ, *_tuned_notes(run)]
+    return [*notes, TIME, READ, *_elsewhere_notes(run), *_tuned_notes(run)]
 
 
 STAR = (
-    "A gap marked * cannot be told from none: its interval holds 0 or lies within one standard deviation of the pool."
+    "*: no difference from retraining is shown, since the interval holds 0; that is not a proof that there is none. "
+    "Where all models of the pool agree, any gap is a difference."
 )
 MASKED = "Masked: the outputs of the removed classes are taken away first, as in the paper; unmasked: they are not."
 ENTROPY = (
@@ -125,10 +127,16 @@ def _gap_note(run: Mapping[str, Any]) -> str:
     over = "one seed, so there is no interval" if repeats == 1 else f"{repeats} seeds"
     return (
         f"Errors are mean ± standard deviation over {over}. A gap is the value minus the mean of the pool, in "
-        "percentage points, with its 95 % interval. Best is nearest to retrained, not the highest forget error."
+        "percentage points, with its 95 % interval over both (Welch). Best is nearest to retrained, not the highest "
+        "forget error."
     )
+
+
+def _elsewhere_notes(run: Mapping[str, Any]) -> list[str]:
+    names = ", ".join(run.get("timed_elsewhere", []))
+    return [f"Timed in another session than retrain, so read their ratios with care: {names}."] if names else []
 
 
 def _tuned_notes(run: Mapping[str, Any]) -> list[str]:
     tuned = [f"{entry['name']}: {settings(entry['tuned'])}" for entry in run["methods"] if entry.get("tuned")]
-    return ["† set by the preset, other than the method's defaults: " + "; ".join(tuned) + "."] if tuned else []
+    return ["† other than the method's defaults, by the preset or by hand: " + "; ".join(tuned) + "."] if tuned else []

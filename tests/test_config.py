@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command import Place
 
-from bench import benchmark, cli, config
+from bench import benchmark, cli, config, registry
 from bench import recipe as recipe_module
 from bench.interface import UsageError
 
@@ -244,3 +244,38 @@ def test_a_usage_error_is_an_exception_with_one_line() -> None:
     with pytest.raises(UsageError) as caught:
         recipe_module.load_recipe("digits", {"epochs": "many\nlines"})
     assert "\n" not in str(caught.value)
+
+
+def test_names_of_rows_are_unique_and_the_anchors_are_not_replaced(tmp_path: Path) -> None:
+    body = Path(registry.ROOT / "methods" / "original.py").read_text()
+    for name in ("retrain.py", "a/mine.py", "b/mine.py"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(body)
+    for methods in (f"pgu,{tmp_path}/retrain.py", f"{tmp_path}/a/mine.py,{tmp_path}/b/mine.py"):
+        with pytest.raises(UsageError, match="two methods are called"):
+            config.resolve("digits", {"methods": methods})
+
+
+def test_a_base_may_have_a_base_but_not_itself(tmp_path: Path) -> None:
+    child, loop = tmp_path / "child.toml", tmp_path / "loop.toml"
+    child.write_text('base = "ci"\n[shadow]\ntrain = 7\n')
+    resolved = config.resolve(str(child), {})
+    assert resolved.shadow.train == 7
+    assert resolved.method("pgu") == config.resolve("ci", {}).method("pgu")
+    assert resolved.method("pgu") != type(resolved.method("pgu"))()
+    loop.write_text(f'base = "{loop}"\n')
+    with pytest.raises(UsageError, match="each other's base"):
+        config.resolve(str(loop), {})
+
+
+def test_a_file_is_not_given_the_presets_values_of_its_namesake(tmp_path: Path) -> None:
+    path = tmp_path / "pgu.py"
+    path.write_text(Path(registry.ROOT / "methods" / "original.py").read_text())
+    assert config.resolve("digits", {"methods": str(path)}).method("pgu").model_dump() == {}
+
+
+@pytest.mark.parametrize(("text", "removed"), [("3", (3,)), ("3,8", (3, 8)), ("[8,3]", (8, 3))])
+def test_classes_are_given_as_one_types_them(text: str, removed: tuple[int, ...]) -> None:
+    resolved = config.resolve("digits", {"scenario": "class_removal"}, [f"scenario.removed={text}"])
+    assert resolved.scenario_settings.removed == removed  # type: ignore[attr-defined]

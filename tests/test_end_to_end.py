@@ -397,3 +397,41 @@ def test_force_makes_everything_anew_to_the_same_numbers(copy: Place, tiny: Fini
     assert finished.code == 0, finished.err
     assert all(changed != before[path] for path, changed in copy.entries().items())
     assert numbers(copy.out) == numbers(tiny.out)
+
+
+FAKED = '''"""Weights that hardly move, outputs that a hook replaces."""
+from bench.interface import Method
+
+
+class Fake(Method):
+    """Answers for the forget set through a hook, which no file of weights carries."""
+
+    budget = None
+
+    def unlearn(self, model, data, ctx):
+        next(model.parameters()).data.add_(1e-6)
+        model.register_forward_hook(lambda module, x, out: out * 0)
+        return model
+'''
+
+
+def test_outputs_are_those_of_the_weights(copy: Place, plug_in: Callable[[str, str], str]) -> None:
+    assert copy.benchmark(*TINY[:-1], plug_in("fake.py", FAKED)).code == 0
+    records = load(copy.out).records
+    original = value(records, "original", "error_unmasked", "forget_test")
+    assert value(records, "fake", "error_unmasked", "forget_test") == original
+
+
+def test_a_damaged_run_is_mended_when_only_its_description_is_read(copy: Place, tiny: FinishedRun) -> None:
+    damage(next(path for path in (copy.store / "unlearned").rglob("*.safetensors")))
+    finished = copy.benchmark(*TINY)
+    assert finished.code == 0, finished.err
+    assert "made again" in finished.err
+    assert "Traceback" not in finished.err
+
+
+def test_a_network_that_cannot_be_used_is_one_line(run: Place, plug_in: Callable[[str, str], str]) -> None:
+    path = plug_in("net.py", '"""A net."""\n\n\ndef build(channels, size, classes):\n    return 3\n')
+    finished = run.benchmark(*TINY, "--architecture", path)
+    assert finished.code == 2
+    assert finished.error.startswith("error: the architecture")

@@ -101,7 +101,9 @@ def measure(dataset: Dataset, recipe: Recipe) -> Callable[[str], int]:
     def of(name: str) -> int:
         method = registry.load("methods", name)()
         run = {"state": {}, "seed": 1, "original_seed": 0}
-        return unlearning.peak_bytes(lambda: unlearning.unlearn(setting, name, method, model, request, **run))
+        meter = ledger.PeakMemory()
+        unlearning.unlearn(setting, name, method, model, request, meter=meter, **run)
+        return meter.peak
 
     return of
 

@@ -292,6 +292,27 @@ def test_summaries_count_seeds_and_reasons() -> None:
     records += [one("3", 9.0, "not_converged"), one("4", math.nan, "diverged"), one("0", 2.0, metric="auc")]
     first, second = readouts.summarize([*records, replace(records[0], seed="all")])
     assert (first.metric, first.seed, first.n) == ("error", "all", 4)
-    assert (first.value, first.low, first.high, first.n) == statistics.mean_interval([0, 1, 2, 9])
+    assert all(math.isnan(v) for v in (first.value, first.low, first.high)), "the others would flatter a lost model"
+    kept = [record for record in records if record.status != "diverged"]
+    mean, _, high, n = statistics.mean_interval([0, 1, 2, 9])
+    summary = readouts.summarize(kept)[0]
+    assert (summary.value, summary.low, summary.high, summary.n) == (mean, 0.0, high, n), "errors end at 0"
     assert first.status == "1 of 5 not_converged; 1 of 5 diverged"
     assert (second.metric, second.value, second.n, second.status) == ("auc", 2.0, 1, "ok") and math.isnan(second.low)
+
+
+def test_gap_intervals_hold_the_spread_of_the_pool() -> None:
+    """Coverage of a true gap of 0 with a small pool, where an interval over the repeats alone falls short."""
+    g, hits, rounds = np.random.default_rng(0), 0, 400
+    for _ in range(rounds):
+        clean = 20 + g.normal(size=12)
+        pool = [
+            Record("reference", "all", 0, "test", "error", clean.mean(), n=12),
+            Record("reference", "all", 0, "test", "error_sd", clean.std(ddof=1), n=12),
+        ]
+        ones = [Record("m", str(k), 0, "test", "error_gap", 20 + g.normal() - clean.mean(), n=9) for k in range(12)]
+        [gap] = readouts.summarize(ones, pool)
+        hits += gap.low <= 0 <= gap.high
+    assert 0.92 < hits / rounds < 0.98
+    [alone] = readouts.summarize(ones)
+    assert alone.high - alone.low < gap.high - gap.low

@@ -14,6 +14,7 @@ from bench.interface import Record, UsageError
 from bench.records import COLUMNS, Results, from_csv, load, save, to_csv
 
 PLACE = {"dataset": "digits", "architecture": "digits_cnn", "scenario": "class_removal"}
+RUN = {**PLACE, "title": "t", "config_hash": "0", "steps": 1, "methods": [], "reference_models": 2, "seeds": [0, 1]}
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=20)
 RECORDS = st.lists(
     st.builds(
@@ -109,13 +110,13 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 def folder(tmp_path: Path) -> Path:
     """A whole results folder."""
     samples = {"score/pgu": np.array([[0.1, np.nan]]), "log_entropy/pgu/0": np.zeros((2, 0))}
-    save(tmp_path / "results", Results({**PLACE, "seeds": [0, 1]}, [ONE], samples))
+    save(tmp_path / "results", Results(dict(RUN), [ONE], samples))
     return tmp_path / "results"
 
 
 def test_a_results_folder_reads_back(folder: Path) -> None:
     results = load(folder)
-    assert results.run == {**PLACE, "seeds": [0, 1]}
+    assert results.run == {**RUN, "records": 1}
     assert [as_text(record) for record in results.records] == [as_text(ONE)]
     assert results.samples["score/pgu"].tolist()[0][0] == 0.1
     assert results.samples["log_entropy/pgu/0"].shape == (2, 0)
@@ -141,3 +142,13 @@ def test_a_damaged_results_folder_is_refused_in_one_line(folder: Path, name: str
 def test_a_results_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no results folder"):
         load(tmp_path / "nowhere")
+
+
+def test_records_cut_at_a_line_end_are_noticed(folder: Path) -> None:
+    path = folder / "records.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(UsageError, match="0 of 1 records"):
+        load(folder)
+    (folder / "run.json").write_text("{}")
+    with pytest.raises(UsageError, match="run.json has no title"):
+        load(folder)
