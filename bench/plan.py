@@ -181,20 +181,21 @@ def _row(plan: Plan, name: str) -> Row:
     if Need.OWN_TRAINING in method.reads():
         return Row(name, method, (), f"{name} needs its own training, which this version cannot run yet")
     runs: list[Run] = []
+    code = _method_code(plan.config, name)
     for repeat in plan.config.seeds:
         previous: Run | None = None
         for request in plan.requests:
-            previous = _run(plan, name, method, repeat, request, previous)
+            previous = _run(plan, name, method, code, repeat, request, previous)
             runs.append(previous)
     return Row(name, method, tuple(runs), key=_evaluation_key(plan, name, [run.key for run in runs]))
 
 
-def _run(plan: Plan, name: str, method: Method, repeat: int, request: Request, previous: Run | None) -> Run:
+def _run(plan: Plan, name: str, method: Method, code: str, repeat: int, request: Request, previous: Run | None) -> Run:
     original = plan.repeat(plan.originals, repeat)
     made_of = {
         "method": name,
         "settings": method.model_dump(),
-        "code": _method_code(plan.config, name),
+        "code": code,
         "original": original.key,
     }
     prepares = type(method).prepare is not Method.prepare

@@ -65,11 +65,13 @@ def sources(path: Path) -> list[Path]:
         file = todo.pop()
         if file not in found and file.is_file():
             found[file] = None
-            todo += [folder / f"{name}.py" for name in _imported(file) for folder in (file.parent, *PLUGINS)]
+            names = _imported(file, file.stat().st_mtime_ns)
+            todo += [folder / f"{name}.py" for name in names for folder in (file.parent, *PLUGINS)]
     return sorted(found)
 
 
-def _imported(path: Path) -> set[str]:
+@functools.cache
+def _imported(path: Path, _changed: int) -> set[str]:
     """Last parts of the names of modules that a file may import."""
     nodes = list(ast.walk(_tree(path)))
     froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
