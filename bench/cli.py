@@ -133,6 +133,7 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-ar
     run.add_argument(
         "--data-dir", type=Path, help="folder of downloaded data sets (default: $UNLEARNING_DATA, else data)"
     )
+    run.add_argument("--time-limit", metavar="SECONDS", help="of a request, for methods that watch the clock (PGU)")
     run.add_argument("--jobs", type=int, default=_cores(), help="processes that train models (default: %(default)s)")
     run.add_argument("--out", type=_folder, help="results folder (default: results/SCENARIO-DATE-HASH)")
     run.add_argument(
@@ -160,7 +161,7 @@ def _run(chosen: argparse.Namespace) -> int:
         raise UsageError(f"--jobs must be at least 1, got {chosen.jobs}")
     if chosen.data_dir:
         os.environ["UNLEARNING_DATA"] = str(chosen.data_dir)  # for worker processes too
-    names = ("scenario", "methods", "dataset", "architecture", "recipe", "attack", "seeds", "device")
+    names = ("scenario", "methods", "dataset", "architecture", "recipe", "attack", "seeds", "device", "time_limit")
     resolved = config.resolve(chosen.preset, {name: getattr(chosen, name) for name in names}, chosen.changes)
     from bench import benchmark
 
@@ -180,9 +181,9 @@ def _words(chosen: argparse.Namespace) -> list[str]:
     import shlex
 
     words: list[str] = [] if chosen.preset == "digits" else ["--preset", chosen.preset]
-    for name in ("scenario", "methods", "dataset", "architecture", "recipe", "attack", "seeds", "device"):
+    for name in ("scenario", "methods", "dataset", "architecture", "recipe", "attack", "seeds", "device", "time_limit"):
         if (value := getattr(chosen, name)) is not None:
-            words += [f"--{name}", str(value)]
+            words += [f"--{name.replace('_', '-')}", str(value)]
     for change in chosen.changes:
         words += ["--set", change]
     return [shlex.quote(word) for word in words]

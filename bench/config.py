@@ -7,6 +7,7 @@ A preset is a TOML file with, perhaps, the name of a `base` preset that it chang
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ class Config(Strict):
     seeds: tuple[int, ...]
     seed: int = Field(ge=0, description="root of every random stream")
     device: str
+    time_limit: float | None = None  # seconds that a request may take before a method should stop
 
     def method(self, name: str) -> Method:
         """The configured method of this name (its class may come from a file)."""
@@ -86,6 +88,7 @@ class RunTable(Strict):
     seeds: Any = None
     seed: Any = None
     device: str = ""
+    time_limit: Any = None
 
 
 class Preset(Strict):
@@ -167,6 +170,7 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
         seeds=_seeds(run.get("seeds", 5)),
         seed=_whole("seed", run.get("seed", 0)),
         device=run.get("device", "cpu"),
+        time_limit=_seconds(run.get("time_limit")),
     )
     _check(config)
     return config
@@ -211,6 +215,18 @@ def _whole(name: str, value: Any) -> int:
     if number < 0:
         raise UsageError(f"{name} must be a whole number from 0, got {value!r}")
     return number
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"--time-limit must be a number of seconds above 0, got {value!r}")
+    return seconds
 
 
 def _seeds(value: Any) -> tuple[int, ...]:

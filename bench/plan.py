@@ -198,6 +198,8 @@ def _run(plan: Plan, name: str, method: Method, code: str, repeat: int, request:
         "code": code,
         "original": original.key,
     }
+    if plan.config.time_limit is not None:
+        made_of["time_limit"] = str(plan.config.time_limit)
     prepares = type(method).prepare is not Method.prepare
     seed = seeds.derive(plan.config.seed, "method", name, repeat, request.step)
     key = store.key(

@@ -41,6 +41,11 @@ class Progress:
         """Jobs still to do."""
         return self.total - self.finished
 
+    def say(self, what: str) -> None:
+        """Show on a terminal where a long job is; elsewhere nothing, one line a finished job is enough."""
+        if self.bar is not None:
+            self.bar.update(self.task, description=what[:40])
+
     def done(self, what: str, jobs: int = 1) -> None:
         """`what` is finished, which counts for `jobs` jobs."""
         self.finished += jobs

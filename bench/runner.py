@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -199,14 +200,9 @@ class MethodRunner:
         self.plan, self.store, self.progress = plan, store, progress
         build = _build(plan.config.architecture)
         device = plan.config.device
-        self.setting: Setting = Setting.of(
-            plan.dataset,
-            plan.labels,
-            plan.config.recipe,
-            plan.config.scenario,
-            device,
-            training.maker(build, plan.dataset, device),
-        )
+        make = training.maker(build, plan.dataset, device)
+        setting = Setting.of(plan.dataset, plan.labels, plan.config.recipe, plan.config.scenario, device, make)
+        self.setting: Setting = replace(setting, time_limit=plan.config.time_limit, progress=progress.say)
         self.warm: set[str] = set()
         self.session = key(host=platform.node(), process=os.getpid(), started=time.time())[:8]
         # Where one training takes minutes, a run that is not timed costs too much, and a warm-up changes nothing.

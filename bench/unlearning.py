@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -28,6 +29,8 @@ class Setting:
     device: str
     build: Callable[[int], nn.Module]  # seed -> a freshly initialized network
     images: Mapping[str, Images] = field(default_factory=dict)
+    time_limit: float | None = None
+    progress: Callable[[str], None] = lambda line: None
 
     @classmethod
     def of(
@@ -151,6 +154,8 @@ def context(
         initial_model=initial,
         removed_classes=request.removed_classes if request else (),
         step=request.step if request else 0,
+        deadline=None if setting.time_limit is None else time.perf_counter() + setting.time_limit,
+        progress=setting.progress,
         state={} if state is None else {key: value.clone() for key, value in state.items()},
     )
 

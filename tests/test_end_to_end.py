@@ -435,3 +435,9 @@ def test_a_network_that_cannot_be_used_is_one_line(run: Place, plug_in: Callable
     finished = run.benchmark(*TINY, "--architecture", path)
     assert finished.code == 2
     assert finished.error.startswith("error: the architecture")
+
+
+def test_a_time_limit_stops_a_method_that_watches_the_clock(copy: Place) -> None:
+    finished = copy.benchmark(*TINY[:-1], "pgu", "--set", "pgu.lr=0.0001", "--time-limit", "0.001")
+    assert finished.code == 0, finished.err
+    assert {r.status for r in load(copy.out).records if r.method == "pgu" and r.seed == "0"} == {"late"}
