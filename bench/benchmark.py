@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench import __version__, plan, records, registry, runner, store
+from bench import __version__, plan, pool, records, registry, runner, store
 from bench.config import Config
 from bench.interface import UsageError
 from bench.progress import Progress
@@ -72,7 +72,7 @@ def _carry_out(
             with Progress(runner.missing(planned, entries)) as progress:
                 with clock.phase("train"):
                     imports = threading.Thread(target=_import_later, daemon=True)
-                    runner.train_pool(planned, entries, jobs, progress, imports.start)
+                    pool.train_pool(planned, entries, jobs, progress, imports.start)
                     if imports.ident is not None:
                         imports.join()  # nothing may run beside what is timed next
                 with clock.phase("unlearn"):

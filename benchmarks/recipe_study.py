@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from bench import registry, runner, scenarios, seeds, statistics, training, unlearning
+from bench import registry, scenarios, seeds, statistics, training, unlearning
 from bench.datasets import digits
 from bench.interface import Dataset, Request, ShadowOutputs
+from bench.pool import one_thread
 from bench.recipe import Recipe, load_recipe
 
 SHADOW, CHOOSING, REPORTED = 40, 5, 5  # pairs that the attack learns from, chooses on, and is measured on
@@ -55,7 +56,7 @@ def main() -> None:
 
 def alone(row: Callable[..., list[float]], values: tuple[int, ...]) -> list[float]:
     """One row of a table, mean over the draws, in a process with one thread."""
-    runner.one_thread()
+    one_thread()
     numbers: list[float] = np.mean([row(*values, draw=draw) for draw in DRAWS], axis=0).tolist()
     return numbers
 

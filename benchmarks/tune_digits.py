@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from bench import config, registry, runner, seeds, training, unlearning
+from bench import config, pool, registry, seeds, training, unlearning
 from bench.interface import Request
 
 ROOT = 0  # the preset's seed: what differs from the reported runs are the draws and the names of the models
@@ -126,7 +126,7 @@ def words(settings: Settings) -> str:
 
 def evaluate(scenario: str, name: str, settings: Settings) -> list[Run]:
     """Every run of one configuration; none when the method fails, whose row then cannot win."""
-    runner.one_thread()
+    pool.one_thread()
     try:
         return [run for draw in DRAWS[scenario] for run in on_draw(scenario, name, settings, draw)]
     except Exception as error:  # a diverged model; shown, and scored last

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bench import config, loop, plan, registry, runner, training
+from bench import config, loop, plan, pool, registry, training
 from bench import recipe as recipe_module
 from bench.dataview import Images, crop_flip
 from bench.interface import Dataset
@@ -262,7 +262,7 @@ def test_one_process_and_two_train_the_same_models(tmp_path: Path) -> None:
     planned = plan.make(config.resolve("digits", {"seeds": "1", "methods": "original"}, changes))
     stores = [Store(tmp_path / "one"), Store(tmp_path / "two")]
     for jobs, store in enumerate(stores, start=1):
-        runner.train_pool(planned, store, jobs, Progress(len(planned.models()), quiet=True))
+        pool.train_pool(planned, store, jobs, Progress(len(planned.models()), quiet=True))
     for model in planned.models():
         one, two = (store.get("model", model.key)[0] for store in stores)
         assert {name: value.tobytes() for name, value in one.items()} == {k: v.tobytes() for k, v in two.items()}

@@ -1,0 +1,141 @@
+"""Trains the pool: the models that the store lacks, in groups, on several processes."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import registry
+from bench.interface import UsageError
+from bench.plan import Model, Plan, load_dataset
+from bench.progress import Progress
+from bench.store import Store
+
+if TYPE_CHECKING:
+    from bench.training import Build
+
+
+def train_pool(
+    plan: Plan, store: Store, jobs: int, progress: Progress, while_training: Callable[[], None] = lambda: None
+) -> None:
+    """Train the models that the store lacks, in groups, on `jobs` processes; `while_training` runs beside them.
+
+    joblib carries the groups out, so `joblib.parallel_config(backend=...)` around a run takes them elsewhere.
+    """
+    todo = list({model.key: model for model in plan.models() if not store.has("model", model.key)}.values())
+    if not todo:
+        return
+    import joblib
+
+    class Parallel(joblib.Parallel):  # type: ignore[misc]
+        def print_progress(self) -> None:
+            """joblib calls this whenever a group is finished."""
+            left = sum(not store.has("model", model.key) for model in todo)
+            if finished := progress.left - left - others:
+                progress.done(f"trained {len(todo) - left} of {len(todo)} models", finished)
+
+    groups = _groups(plan, todo)
+    jobs = jobs if plan.config.device == "cpu" else 1  # one process a device: a forked one could not use it
+    others = progress.left - len(todo)
+    # Forking shares the imports that this process has already paid for; elsewhere joblib's own default serves.
+    backend = "multiprocessing" if sys.platform == "linux" and jobs > 1 else None
+    place = (plan.config.dataset, plan.config.architecture, plan.config.recipe, plan.config.device)
+    with Parallel(n_jobs=min(jobs, len(groups)), backend=backend, batch_size=1, max_nbytes=None) as parallel:
+        while_training()  # the workers exist by now: what this starts cannot be caught in a fork
+        parallel(joblib.delayed(_train_group)(place, store, group) for group in groups)
+
+
+def _groups(plan: Plan, todo: Sequence[Model]) -> list[list[Model]]:
+    """Models of equal training-set size together, so many that a stack is worth it and few enough to share out."""
+    from bench import training
+
+    build = network(plan.config.architecture)
+    _try_network(plan, build)
+    most = training.group_size(build, plan.dataset, plan.config.recipe, plan.config.device)
+    by_size: dict[int, list[Model]] = {}
+    for model in todo:
+        by_size.setdefault(len(model.index), []).append(model)
+    groups = []
+    for models in by_size.values():
+        parts = -(-len(models) // most)
+        groups += [list(part) for part in np.array_split(np.array(models, dtype=object), parts)]
+    return groups
+
+
+def _try_network(plan: Plan, build: Build) -> None:
+    """Raise UsageError, in one line, for a network that cannot be built or does not return logits of all classes."""
+    import torch
+
+    from bench import training
+    from bench.dataview import Images
+
+    name, classes = plan.config.architecture, plan.dataset.classes
+    try:
+        images = Images(plan.dataset, "train", "cpu").take(torch.arange(2))
+        logits = training.new_model(build, plan.dataset, 0).eval()(images)
+        if tuple(logits.shape) != (2, classes):
+            raise ValueError(f"two images give outputs of shape {list(logits.shape)}, not [2, {classes}]")
+    except Exception as error:  # a plug-in may return or raise anything
+        fault = str(error).split("\n")[0]
+        raise UsageError(f"the architecture {name} cannot be used: {type(error).__name__}: {fault}") from error
+
+
+def _train_group(place: tuple[str, str, Any, str], store: Store, group: Sequence[Model]) -> None:
+    """Train one group and put every model into the store; runs in a worker process."""
+    from bench import training
+
+    one_thread()
+    _behave_as_worker()
+    dataset_name, architecture, recipe, device = place
+    tasks = [training.Task(model.index, model.labels, model.seed) for model in group]
+    start = time.perf_counter()
+    trained = training.train(network(architecture), _dataset(dataset_name), recipe, tasks, device)
+    seconds = (time.perf_counter() - start) / len(group)
+    for model, result in zip(group, trained, strict=True):
+        arrays = {f"weights/{name}": value.numpy() for name, value in result.weights.items()}
+        arrays |= {f"logits/{part}": rows for part, rows in result.outputs.arrays().items()}
+        store.put("model", model.key, arrays, {"role": model.role, "number": model.number, "seconds": seconds})
+
+
+@functools.cache
+def _dataset(name: str) -> Any:
+    return load_dataset(name)
+
+
+@functools.cache
+def network(name: str) -> Build:
+    """The function that builds the architecture of this name."""
+    build: Build = registry.load("architectures", name)
+    return build
+
+
+def one_thread() -> None:
+    """One thread a process and no shortcuts in arithmetic: results then do not depend on the number of processes."""
+    import torch
+
+    from bench import training
+
+    torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    training.keep_memory()
+
+
+def _behave_as_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent is gone, which else would leave a worker training."""
+    if multiprocessing.parent_process() is None:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
