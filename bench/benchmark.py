@@ -20,18 +20,7 @@ from bench.interface import UsageError
 from bench.progress import Progress
 from bench.recipe import load_recipe
 
-PACKAGES = (
-    "torch",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "xgboost-cpu",
-    "xgboost",
-    "safetensors",
-    "joblib",
-    "pydantic",
-    "matplotlib",
-)
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "xgboost-cpu", "xgboost", "safetensors", "matplotlib")
 ATTEMPTS = 100  # damaged store entries that one run mends before it gives up
 
 

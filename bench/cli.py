@@ -197,10 +197,12 @@ def _list(chosen: argparse.Namespace) -> int:
 
 
 def _check(chosen: argparse.Namespace) -> int:
-    from bench import contract, registry
+    from bench import registry
 
     names = registry.names("methods") if chosen.method == ["all"] else chosen.method
-    classes = [registry.load("methods", name) for name in names]  # before torch is paid for
+    classes = [registry.load("methods", name) for name in names]
+    from bench import contract  # imports torch, which a mistyped name need not wait for
+
     failed = False
     for name, cls in zip(names, classes, strict=True):
         print(f"{registry.short_name(name)}:")

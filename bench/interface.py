@@ -72,17 +72,6 @@ class Dataset:
         """Number of classes."""
         return len(self.class_names)
 
-    def require_sound(self) -> None:
-        """Raise ValueError with what is wrong, if an array is not as said above."""
-        for part in ("train", "validation", "test"):
-            x, y = self.images(part), self.labels(part)
-            if x.dtype != np.uint8 or x.ndim != 4 or not len(x):
-                raise ValueError(f"{part}_x must be uint8 [n, channels, height, width], got {x.dtype} {list(x.shape)}")
-            if y.dtype != np.int64 or y.shape != x.shape[:1]:
-                raise ValueError(f"{part}_y must be int64 [{len(x)}], got {y.dtype} {list(y.shape)}")
-            if y.min() < 0 or y.max() >= self.classes:
-                raise ValueError(f"{part}_y must lie in 0 to {self.classes - 1}, found {y.min()} to {y.max()}")
-
     def images(self, part: str) -> np.ndarray:
         """The uint8 images of `train`, `validation` or `test`."""
         return np.asarray(getattr(self, f"{part}_x"))
@@ -287,9 +276,8 @@ class Method(Plugin):
 class ShadowOutputs:
     """Outputs on the forget set of models whose membership is known: what an attack learns from.
 
-    `members` (originals) and `others` (retrained) are raw float32 logits `[models, n_forget, classes]`;
-    `labels` int64 `[n_forget]` are the labels the originals were trained with. The last `validation` models
-    of each side are for choosing, never for fitting.
+    `members` (originals) and `others` (retrained) are raw float32 logits `[models, n_forget, classes]`, `labels`
+    int64 `[n_forget]` those of training. The last `validation` models of each side are for choosing, not for fitting.
     """
 
     members: np.ndarray

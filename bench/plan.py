@@ -11,6 +11,7 @@ import numpy as np
 
 from bench import registry, seeds, store
 from bench.config import Config
+from bench.datasets import require_sound
 from bench.interface import Dataset, Method, Need, Request, UsageError
 
 BENCH = Path(__file__).resolve().parent
@@ -113,7 +114,7 @@ def load_dataset(name: str) -> Dataset:
     load = registry.load("datasets", name)
     try:
         dataset = load()
-        dataset.require_sound()
+        require_sound(dataset)
     except UsageError:
         raise
     except Exception as error:  # a plug-in may return or raise anything
