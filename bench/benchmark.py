@@ -188,7 +188,7 @@ def describe(
 ) -> dict[str, Any]:
     """The contents of `run.json`."""
     config = planned.config
-    sessions = {row.name: _sessions(entries, row, failures) for row in planned.rows if row.runs}
+    methods = [_method(planned, entries, row, failures) for row in planned.rows]
     return {
         "title": f"{config.scenario} · {planned.dataset.name} · {_network(config)}",
         "command": command,
@@ -199,12 +199,12 @@ def describe(
         "scenario": config.scenario,
         "recipe": config.recipe.model_dump(),
         "recipe_changes": _recipe_changes(config),
-        "timed_elsewhere": sorted(name for name, own in sessions.items() if own != sessions["retrain"]),
+        "timed_elsewhere": _timed_elsewhere(methods),
         "class_names": list(planned.dataset.class_names),
         "removed_classes": list(planned.requests[-1].removed_classes),
         "steps": len(planned.requests),
         "forget_samples": [len(request.forget) for request in planned.requests],
-        "methods": [_method(planned, entries, row, failures) for row in planned.rows],
+        "methods": methods,
         "reference_models": len(planned.retrained[-1]),
         "shadow": {"train": config.shadow.train, "validation": config.shadow.validation, "test": len(config.seeds)},
         "seeds": list(config.seeds),
@@ -220,9 +220,10 @@ def _network(config: Config) -> str:
     return registry.short_name(config.architecture)
 
 
-def _sessions(entries: store.Store, row: plan.Row, failures: dict[str, str]) -> set[str]:
-    """The processes that timed the runs of a row; ratios compare what one process timed."""
-    return {entries.meta("unlearned", run.key)["session"] for run in row.runs if run.key not in failures}
+def _timed_elsewhere(methods: list[dict[str, Any]]) -> list[str]:
+    """Methods that were timed by other processes than retrain; ratios compare what one process timed."""
+    sessions = {method["name"]: {note["session"] for note in method["notes"]} for method in methods}
+    return sorted(name for name, own in sessions.items() if own and own != sessions["retrain"])
 
 
 def _recipe_changes(config: Config) -> dict[str, Any]:
@@ -236,23 +237,21 @@ def _recipe_changes(config: Config) -> dict[str, Any]:
 def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: dict[str, str]) -> dict[str, Any]:
     config = planned.config
     defaults = {name: info.default for name, info in type(row.method).model_fields.items()}
-    settings = row.method.model_dump(mode="json")
+    settings, values = row.method.model_dump(mode="json"), row.method.model_dump()
     failed = [failures[item.key] for item in row.runs if item.key in failures]
     notes = []
     for item in row.runs:
         if item.key not in failures:
             meta = entries.meta("unlearned", item.key)
-            notes.append(
-                {"seed": item.repeat, "step": item.request.step, "status": meta["status"], "numbers": meta["notes"]}
-            )
-    entry = next((name for name in config.methods if registry.short_name(name) == row.name), row.name)
+            said = {"status": meta["status"], "numbers": meta["notes"], "session": meta["session"]}
+            notes.append({"seed": item.repeat, "step": item.request.step, **said})
     return {
         "name": row.name,
-        "summary": registry.summary("methods", entry),
+        "summary": registry.summary("methods", config.entry(row.name)),
         "needs": row.method.reads().words(),
         "cite": row.method.cite,
         "settings": settings,
-        "tuned": {name: value for name, value in settings.items() if row.method.model_dump()[name] != defaults[name]},
+        "tuned": {name: value for name, value in settings.items() if values[name] != defaults[name]},
         "status": f"skipped: {row.skipped}" if row.skipped else failed[0] if failed else "ok",
         "notes": notes,
     }

@@ -42,10 +42,14 @@ class Config(Strict):
     device: str
     time_limit: float | None = None  # seconds that a request may take before a method should stop
 
+    def entry(self, name: str) -> str:
+        """What the user typed for the method of this name: the name itself, or the path to its file."""
+        return next((entry for entry in self.methods if registry.short_name(entry) == name), name)
+
     def method(self, name: str) -> Method:
         """The configured method of this name (its class may come from a file)."""
-        path = next((entry for entry in self.methods if registry.short_name(entry) == name), name)
-        instance: Method = _instance(registry.load("methods", path), self.method_settings.get(name, {}), name)
+        cls = registry.load("methods", self.entry(name))
+        instance: Method = _instance(cls, self.method_settings.get(name, {}), name)
         return instance
 
     def attack_instance(self) -> Attack | None:

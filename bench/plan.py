@@ -222,8 +222,7 @@ def _run(plan: Plan, name: str, method: Method, code: str, repeat: int, request:
 
 def _method_code(config: Config, name: str) -> str:
     """The version of a method's code: its file, the helpers beside it, and what the harness adds."""
-    chosen = next((entry for entry in config.methods if registry.short_name(entry) == name), name)
-    path = registry.source("methods", chosen)
+    path = registry.source("methods", config.entry(name))
     own = store.sources(path) if path else []
     return store.code_version(*own, *(BENCH / file for file in METHOD_CODE))
 
