@@ -12,7 +12,17 @@ from bench.interface import Dataset, Need, UndeclaredRead
 from bench.loop import batch_bounds
 
 # Which need opens which part. `train` is the whole training set, for `prepare` only.
-OPENS = {"forget": Need.FORGET, "retain": Need.RETAIN, "validation": Need.VALIDATION, "train": Need.STATISTICS}
+OPENS = {
+    "forget": Need.FORGET,
+    "retain": Need.RETAIN,
+    "validation": Need.VALIDATION,
+    "corrected": Need.CORRECTED,
+    "train": Need.STATISTICS,
+}
+WHEN = {
+    "train": "only in prepare, before a request is known",
+    "corrected": "only in unlearn, and only in depoisoning",
+}
 
 
 class Images:
@@ -110,6 +120,11 @@ class MeteredView:
         return self._part("validation")
 
     @property
+    def corrected(self) -> MeteredPart:
+        """The forget set with its true labels, in depoisoning only."""
+        return self._part("corrected")
+
+    @property
     def train(self) -> MeteredPart:
         """The whole training set, in `prepare` only."""
         return self._part("train")
@@ -125,6 +140,6 @@ class MeteredView:
             message = f"method {self.method} reads {name} data but does not declare Need.{need.name} in its needs"
             raise UndeclaredRead(message)
         if name not in self._parts:
-            when = "only in prepare, before a request is known" if name == "train" else "only in unlearn"
+            when = WHEN.get(name, "only in unlearn")
             raise UndeclaredRead(f"method {self.method} reads {name} data, which exists {when}")
         return self._parts[name]

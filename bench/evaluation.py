@@ -155,7 +155,7 @@ class _Evaluator:
                 records.append(_record(who, step, "-", "peak_bytes", float(peak)))
         return records + [
             _record(who, step, part, "samples_read", float(read.get(part, 0)))
-            for part in ("forget", "retain", "validation", "train")
+            for part in ("forget", "retain", "validation", "train", *(["corrected"] if "corrected" in read else []))
         ]
 
     def _reference(self, step: int) -> readings.Reference:

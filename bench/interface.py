@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -35,6 +35,7 @@ class Need(enum.Flag):
     FORGET = enum.auto()
     RETAIN = enum.auto()
     VALIDATION = enum.auto()
+    CORRECTED = enum.auto()  # the forget set with its true labels (depoisoning)
     STATISTICS = enum.auto()  # the whole training set, in `prepare`, before any request is known
     INITIAL_WEIGHTS = enum.auto()  # the weights the original started from
     OWN_TRAINING = enum.auto()  # the method replaces the training of the original
@@ -159,8 +160,8 @@ class Part(Protocol):
 class DataView(Protocol):
     """The only road to examples. Reading a part that `needs` does not declare raises `UndeclaredRead`.
 
-    `train` exists in `prepare` only; `forget`, `retain` and `validation` exist in `unlearn` only. The labels
-    of the forget set are the ones the original was trained with.
+    `train` exists in `prepare` only, the others in `unlearn` only. The labels of the forget set are the ones the
+    original was trained with; `corrected` is the forget set with its true labels and exists in depoisoning only.
     """
 
     @property
@@ -171,6 +172,9 @@ class DataView(Protocol):
 
     @property
     def validation(self) -> Part: ...
+
+    @property
+    def corrected(self) -> Part: ...
 
     @property
     def train(self) -> Part: ...
@@ -247,6 +251,8 @@ class Method(Plugin):
         random_by_class: draws something per class, so that renumbering classes changes it, but not its distribution.
         prepares_with: the fields that `prepare` depends on, so that changing others does not repeat it; None: all.
         identity: the no-op row, which returns the original by design.
+        cost: one line that says what a request takes, in passes over the data; F1 is one forward pass of one example.
+        search: the values that `tune` tries, by field; the same number of trials for every method.
     """
 
     needs: ClassVar[Need] = Need.NOTHING
@@ -258,6 +264,8 @@ class Method(Plugin):
     random_by_class: ClassVar[bool] = False
     prepares_with: ClassVar[tuple[str, ...] | None] = None
     identity: ClassVar[bool] = False
+    cost: ClassVar[str] = ""
+    search: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
     def reads(self) -> Need:
         """What this instance may read: `needs`, unless a hyper-parameter asks for more or less."""

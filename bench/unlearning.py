@@ -110,18 +110,21 @@ def unlearn(
 
 
 def view_of(setting: Setting, name: str, method: Method, request: Request) -> MeteredView:
-    """The declared parts of a request. Forget labels are those of training, wrong ones included."""
+    """The declared parts of a request. Forget labels are those of training; `corrected` has none of the wrong ones."""
     may_augment = setting.recipe.augment != "none"
     labels = torch.from_numpy(setting.labels).to(setting.device)
 
-    def rows(index: np.ndarray) -> MeteredPart:
+    def rows(index: np.ndarray, own: Tensor = labels) -> MeteredPart:
         chosen = torch.from_numpy(index).to(setting.device)
-        return MeteredPart(setting.images["train"], chosen, labels[chosen], augment=may_augment)
+        return MeteredPart(setting.images["train"], chosen, own[chosen], augment=may_augment)
 
     held_out = torch.from_numpy(setting.dataset.validation_y).to(setting.device)
     everything = torch.arange(len(held_out), device=setting.device)
     validation = MeteredPart(setting.images["validation"], everything, held_out)
     parts = {"forget": rows(request.forget), "retain": rows(request.retain), "validation": validation}
+    if request.wrong_labels is not None:
+        true = torch.from_numpy(setting.dataset.train_y).to(setting.device)
+        parts["corrected"] = rows(request.forget, true)
     return MeteredView(name, method.reads(), parts)
 
 

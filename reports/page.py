@@ -14,10 +14,11 @@ from bench.records import Results
 from reports import findings, words
 from reports.figures import Drawn
 from reports.numbers import MISSING, Numbers, count, significant
-from reports.tables import READ, Table, ratio
+from reports.tables import READ, TOLD, Table, ratio
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
-PARTS = {"forget": "forget", "retain": "retain", "validation": "validation", "train": "training set (statistics)"}
+PARTS = {"forget": "forget", "retain": "retain", "validation": "validation", "train": "training set (statistics)",
+         "corrected": "true labels of forget"}  # fmt: skip
 
 
 def render(results: Results, tables: Sequence[Table], figures: Sequence[Drawn]) -> str:
@@ -60,7 +61,7 @@ def _card(run: Mapping[str, Any], numbers: Numbers, entry: Mapping[str, Any]) ->
 
 
 def _read(numbers: Numbers, method: str) -> str:
-    read = {part: numbers.value(method, "samples_read", part) for part in READ}
+    read = {part: numbers.value(method, "samples_read", part) for part in (*READ, TOLD)}
     named = [f"{count(value)} {PARTS[part]}" for part, value in read.items() if value > 0]
     if named:
         return ", ".join(named) + " examples"

@@ -27,6 +27,7 @@ from reports.numbers import (
 
 ANCHORS = ("original", "retrain")
 READ = {"forget": "F", "retain": "R", "validation": "V", "train": "S"}  # S: statistics, taken from the training set
+TOLD = "corrected"  # the forget set with its true labels, named where it was read
 
 
 Heads = list[tuple[str, str]]
@@ -225,7 +226,9 @@ def examples_read(numbers: Numbers, method: str, step: int) -> str:
     read = {part: numbers.value(method, "samples_read", part, step) for part in READ}
     if all(math.isnan(value) for value in read.values()):
         return MISSING
-    return " · ".join(f"{letter} {count(0 if math.isnan(read[part]) else read[part])}" for part, letter in READ.items())
+    told = numbers.value(method, "samples_read", TOLD, step)
+    cells = [f"{letter} {count(0 if math.isnan(read[part]) else read[part])}" for part, letter in READ.items()]
+    return " · ".join([*cells, *([f"C {count(told)}"] if told > 0 else [])])
 
 
 def markdown(results: Results, tables: Sequence[Table]) -> str:

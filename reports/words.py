@@ -110,7 +110,7 @@ TIME = (
 )
 READ = (
     "Examples read: how often an example was handed out in one run, F forget, R retain, V validation, "
-    "S whole training set for statistics in prepare."
+    "S whole training set for statistics in prepare, C the forget set with its true labels."
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench import unlearning
 from bench.dataview import OPENS, Images, MeteredPart, MeteredView
-from bench.interface import Dataset, Method, Need, UndeclaredRead
+from bench.interface import Dataset, Method, Need, Request, UndeclaredRead
 from bench.recipe import Recipe
 from bench.scenarios import ClassRemoval
 from bench.unlearning import Setting
@@ -205,3 +206,17 @@ def test_augmentation_needs_a_generator_and_a_recipe_that_augments(dataset: Data
 def test_a_batch_of_nothing_is_refused(part: MeteredPart, size: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         next(part.batches(size))
+
+
+def test_true_labels_exist_in_depoisoning_only(dataset: Dataset, setting: Setting) -> None:
+    told = type("Told", (Method,), {"__module__": __name__, "needs": Need.CORRECTED | Need.FORGET})()
+    plain = Request(np.arange(3), np.arange(3, 600), np.arange(3))
+    with pytest.raises(UndeclaredRead, match="only in depoisoning"):
+        _ = unlearning.view_of(setting, "told", told, plain).corrected
+    wrong = (dataset.train_y[:3] + 1) % 10
+    poisoned = dataclasses.replace(setting, labels=np.concatenate([wrong, dataset.train_y[3:]]))
+    view = unlearning.view_of(poisoned, "told", told, dataclasses.replace(plain, wrong_labels=wrong))
+    (_, y), (_, true) = next(iter(view.forget.batches(3))), next(iter(view.corrected.batches(3)))
+    assert y.tolist() == wrong.tolist()
+    assert true.tolist() == dataset.train_y[:3].tolist()
+    assert view.taken() == {"forget": 3, "retain": 0, "validation": 0, "corrected": 3}
