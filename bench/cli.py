@@ -22,6 +22,7 @@ EXAMPLES = """\
 examples:
   python run_benchmark.py --scenario class_removal --methods pgu,scrub
   python run_benchmark.py --scenario sample_removal --methods all --seeds 5
+  python run_benchmark.py --scenario sample_removal --methods scrub,scrub+rewind=true
   python run_benchmark.py --methods ./my_method.py --set my_method.lr=0.1 --dry-run
   python run_benchmark.py list
   python run_benchmark.py check path/to/my_method.py
@@ -118,7 +119,9 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-ar
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("--scenario", help="one of " + ", ".join(SCENARIOS))
-    run.add_argument("--methods", help="comma list of names or paths to method files, or all")
+    run.add_argument(
+        "--methods", help="comma list of names or paths to method files, or all; scrub+rewind=true is a row of its own"
+    )
     run.add_argument("--preset", default="digits", help="name or path of a TOML preset (default: %(default)s)")
     run.add_argument("--dataset", help="name of a data set, or path to a file that defines load()")
     run.add_argument("--architecture", help="name of an architecture, or path to a file that defines build()")

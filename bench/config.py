@@ -8,6 +8,7 @@ A preset is a TOML file with, perhaps, the name of a `base` preset that it chang
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,15 +43,20 @@ class Config(Strict):
     device: str
     time_limit: float | None = None  # seconds that a request may take before a method should stop
 
-    def entry(self, name: str) -> str:
-        """What the user typed for the method of this name: the name itself, or the path to its file."""
-        return next((entry for entry in self.methods if registry.short_name(entry) == name), name)
+    def entry(self, row: str) -> str:
+        """The method of a row: its name, or the path to its file."""
+        return self._variant(row)[0]
 
-    def method(self, name: str) -> Method:
-        """The configured method of this name (its class may come from a file)."""
-        cls = registry.load("methods", self.entry(name))
-        instance: Method = _instance(cls, self.method_settings.get(name, {}), name)
+    def method(self, row: str) -> Method:
+        """The configured method of a row (its class may come from a file), with the row's own changes."""
+        base, changes = self._variant(row)
+        settings = self.method_settings.get(registry.short_name(base), {}) | changes
+        instance: Method = _instance(registry.load("methods", base), settings, row)
         return instance
+
+    def _variant(self, row: str) -> tuple[str, dict[str, Any]]:
+        base, changes = registry.variant(next((e for e in self.methods if registry.row_name(e) == row), row))
+        return base, {name: _value(text) for name, text in changes.items()}
 
     def attack_instance(self) -> Attack | None:
         """The configured attack, or None when attacks are off."""
@@ -61,8 +67,8 @@ class Config(Strict):
         return instance
 
     def rows(self) -> list[str]:
-        """Names of the methods in the order of the table; the original and retraining are always there."""
-        chosen = [registry.short_name(name) for name in self.methods]
+        """Names of the rows in the order of the table; the original and retraining are always there."""
+        chosen = [registry.row_name(entry) for entry in self.methods]
         return [*BASELINES, *(name for name in chosen if name not in BASELINES)]
 
 
@@ -149,7 +155,7 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
     methods = _methods(run.get("methods", ("pgu", "scrub")))
     general, special = tables.get("method", {}), tables.get("tuned", {}).get(scenario, {})
     tuned = {name: general.get(name, {}) | special.get(name, {}) for name in {*general, *special}}
-    strangers = {registry.short_name(name) for name in methods if name.endswith(".py")}
+    strangers = {registry.short_name(base) for base in _bases(methods) if base.endswith(".py")}
     if strange := sorted(set(tuned) - set(registry.names("methods")) - _shorts(methods)):
         raise registry.unknown("methods", strange[0], {*registry.names("methods"), *_shorts(methods)})
     tuned = {name: values for name, values in tuned.items() if name not in strangers}  # a file is not the preset's
@@ -180,13 +186,19 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
     return config
 
 
+def _bases(methods: Sequence[str]) -> list[str]:
+    """Names and paths of the methods without their changes, once each."""
+    return list(dict.fromkeys(registry.variant(entry)[0] for entry in methods))
+
+
 def _shorts(methods: Sequence[str]) -> set[str]:
-    return {registry.short_name(name) for name in methods} | set(BASELINES)
+    return {registry.short_name(base) for base in _bases(methods)} | set(BASELINES)
 
 
 def _methods(chosen: str | Sequence[str]) -> tuple[str, ...]:
-    """Method names or paths, in order and once each; `all` stands for every registered one."""
-    listed = [part.strip() for part in chosen.split(",")] if isinstance(chosen, str) else list(chosen)
+    """Method names or paths, perhaps with changes, in order and once each; `all` stands for every registered one."""
+    outside_brackets = r",(?![^\[{]*[\]}])"
+    listed = [part.strip() for part in re.split(outside_brackets, chosen)] if isinstance(chosen, str) else list(chosen)
     listed = [name for name in listed if name]
     if "all" in listed:
         at = listed.index("all")
@@ -276,8 +288,9 @@ def _check(config: Config) -> None:
     """Load every plug-in's class and build every instance, so that all mistakes surface before any work."""
     for kind, name in (("datasets", config.dataset), ("architectures", config.architecture)):
         registry.source(kind, name)
-    shorts = [registry.short_name(name) for name in dict.fromkeys(config.methods)]
-    for name, short in zip(dict.fromkeys(config.methods), shorts, strict=True):
+    bases = _bases(config.methods)
+    shorts = [registry.short_name(name) for name in bases]
+    for name, short in zip(bases, shorts, strict=True):
         registry.source("methods", name)
         if shorts.count(short) > 1 or (short in BASELINES and short != name):
             raise UsageError(f"two methods are called {short}; rename the file {name}, since its name names its row")

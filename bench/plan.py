@@ -193,6 +193,7 @@ def _row(plan: Plan, name: str) -> Row:
 
 def _run(plan: Plan, name: str, method: Method, code: str, repeat: int, request: Request, previous: Run | None) -> Run:
     original = plan.repeat(plan.originals, repeat)
+    name = registry.short_name(plan.config.entry(name))  # a variant differs in its settings only
     made_of = {
         "method": name,
         "settings": method.model_dump(),

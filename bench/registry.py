@@ -13,6 +13,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
@@ -65,6 +66,18 @@ def load(kind: str, name: str) -> Any:
 def short_name(name: str) -> str:
     """The name under which results are kept: a path's stem, any other name as it is."""
     return Path(name).stem if name.endswith(".py") else name
+
+
+def variant(entry: str) -> tuple[str, dict[str, str]]:
+    """What the user typed for a method, `scrub+rewind=true+epochs=5`, as the method and the texts of its changes."""
+    base, *changes = re.split(r"\+(?=[A-Za-z_]\w*=)", entry)
+    return base, dict(change.split("=", 1) for change in changes)
+
+
+def row_name(entry: str) -> str:
+    """The name of the row of what the user typed for a method: its short name with the changes."""
+    base, _ = variant(entry)
+    return short_name(base) + entry[len(base) :]
 
 
 def summary(kind: str, name: str) -> str:

@@ -191,8 +191,8 @@ class MethodRunner:
 
         assert run.prepared is not None
         if row.name not in self.warm and not self.slow:  # the first call pays for loading libraries; time the second
-            unlearning.prepare(self.setting, row.name, row.method, model, run.original.seed)
-        state, seconds, taken = unlearning.prepare(self.setting, row.name, row.method, model, run.original.seed)
+            unlearning.prepare(self.setting, run.method, row.method, model, run.original.seed)
+        state, seconds, taken = unlearning.prepare(self.setting, run.method, row.method, model, run.original.seed)
         arrays = {name: value.cpu().numpy() for name, value in state.items()}
         self.store.put("prepared", run.prepared, arrays, {"seconds_prepare": seconds, "samples_read": taken})
         self.progress.done(f"{row.name} prepared repeat {run.repeat}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command import Place
 
-from bench import benchmark, cli, config, registry
+from bench import benchmark, cli, config, plan, registry
 from bench import recipe as recipe_module
 from bench.interface import UsageError
 
@@ -59,6 +59,9 @@ MISTAKES = {
     "--set shadow.test=3": "unknown field of shadow 'test'",
     "--set attack.subsample=2": "shadow_xgboost.subsample",
     "--set attack.trees=2": "unknown field of shadow_xgboost 'trees'",
+    "--methods scrub+rewnd=true": "unknown field of scrub+rewnd=true 'rewnd'; did you mean rewind?",
+    "--methods srub+rewind=true": "did you mean scrub?",
+    "--methods scrub+rewind=often": "scrub+rewind=often.rewind",
     # numbers
     "--seeds 0": "--seeds needs between 1 and 1000 repeats",
     "--seeds 1001": "--seeds needs between 1 and 1000 repeats",
@@ -238,6 +241,28 @@ def test_all_stands_for_every_method() -> None:
     rows = config.resolve("digits", {"methods": "all,pgu"}).rows()
     assert {"pgu", "scrub", "eu_k", "cf_k", "original", "retrain"} <= set(rows)
     assert len(rows) == len(set(rows))
+
+
+def test_a_method_with_changes_is_a_row_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(Path(registry.ROOT / "methods" / "scrub.py").read_text())
+    typed = f"scrub,scrub+rewind=true+decay_epochs=[1,2],{path}+lr=1e-3,original"
+    chosen = config.resolve("digits", {"methods": typed}, ["scrub.alpha=0.3"])
+    rows = ["original", "retrain", "scrub", "scrub+rewind=true+decay_epochs=[1,2]", "mine+lr=1e-3"]
+    assert chosen.rows() == rows
+    plain, changed, mine = (chosen.method(row) for row in rows[2:])
+    assert changed.model_dump() == plain.model_dump() | {"rewind": True, "decay_epochs": (1, 2)}
+    assert plain.model_dump()["alpha"] == 0.3
+    assert mine.model_dump() == type(mine)(lr=1e-3).model_dump()
+    assert chosen.entry("mine+lr=1e-3") == str(path)
+
+
+def test_a_row_with_changes_is_the_same_work_as_setting_them() -> None:
+    row, whole = "scrub+rewind=true", {"scenario": "class_removal", "seeds": "1"}
+    a = plan.make(config.resolve("digits", whole | {"methods": f"scrub,{row}"}))
+    b = plan.make(config.resolve("digits", whole | {"methods": "scrub"}, ["scrub.rewind=true"]))
+    keys = {r.name: [run.key for run in r.runs] for r in a.rows}
+    assert keys[row] == [run.key for r in b.rows if r.name == "scrub" for run in r.runs]
 
 
 def test_a_usage_error_is_an_exception_with_one_line() -> None:
