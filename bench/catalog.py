@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from bench import config, recipe, registry, scenarios
+from bench import config, layers, recipe, registry, scenarios
 from bench.interface import UsageError
 
 
@@ -14,7 +14,7 @@ def text(kind: str | None = None) -> str:
         "methods": _methods,
         "scenarios": _scenarios,
         "datasets": lambda: _files("datasets"),
-        "architectures": lambda: _files("architectures"),
+        "architectures": _architectures,
         "attacks": _attacks,
         "presets": _presets,
         "recipes": _recipes,
@@ -62,6 +62,15 @@ def _scenarios() -> list[str]:
 
 def _files(kind: str) -> list[str]:
     return [_line(name, registry.summary(kind, name)) for name in registry.names(kind)]
+
+
+def _architectures() -> list[str]:
+    rows = []
+    for name in registry.names("architectures"):
+        listed = layers.published(name)
+        extra = f"{len(listed)} layers: {', '.join(listed)}" if listed else "lists no layers; all count as they run"
+        rows.append(_line(name, registry.summary("architectures", name), extra))
+    return rows
 
 
 def _attacks() -> list[str]:

@@ -195,6 +195,7 @@ class Context:
         scenario: name of the scenario.
         removed_classes: classes that go entirely; empty outside class removal.
         step: position of this request in its sequence.
+        layers: names of the modules that "the last k layers" counts, in order; empty if the architecture lists none.
         state: what `prepare` returned or the previous request left behind; tensors by name.
         new_model: builds a freshly initialized network, drawn from this run's seed.
         initial_model: builds the network the original started from; needs INITIAL_WEIGHTS.
@@ -212,6 +213,7 @@ class Context:
     initial_model: Callable[[], nn.Module]
     removed_classes: tuple[int, ...] = ()
     step: int = 0
+    layers: tuple[str, ...] = ()
     state: State = field(default_factory=dict)
     deadline: float | None = None
     progress: Callable[[str], None] = lambda line: None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import registry
+from bench import layers, registry
 from bench.interface import UsageError
 from bench.plan import Model, Plan, load_dataset
 from bench.progress import Progress
@@ -72,18 +72,21 @@ def _groups(plan: Plan, todo: Sequence[Model]) -> list[list[Model]]:
 
 
 def _try_network(plan: Plan, build: Build) -> None:
-    """Raise UsageError, in one line, for a network that cannot be built or does not return logits of all classes."""
+    """Raise UsageError, in one line, for a network that cannot be built or is not what it must be."""
     import torch
 
     from bench import training
     from bench.dataview import Images
 
     name, classes = plan.config.architecture, plan.dataset.classes
+    listed = layers.published(name)
     try:
         images = Images(plan.dataset, "train", "cpu").take(torch.arange(2))
-        logits = training.new_model(build, plan.dataset, 0).eval()(images)
+        model = training.new_model(build, plan.dataset, 0).eval()
+        logits = model(images)
         if tuple(logits.shape) != (2, classes):
             raise ValueError(f"two images give outputs of shape {list(logits.shape)}, not [2, {classes}]")
+        layers.require_sound(model, listed, images)
     except Exception as error:  # a plug-in may return or raise anything
         fault = str(error).split("\n")[0]
         raise UsageError(f"the architecture {name} cannot be used: {type(error).__name__}: {fault}") from error

@@ -69,7 +69,8 @@ class Probe:
             def build(seed: int) -> nn.Module:
                 return permuted(_build(seed), permutation)
 
-        return unlearning.Setting.of(dataset, labels, RECIPE, scenario, "cpu", build)
+        setting = unlearning.Setting.of(dataset, labels, RECIPE, scenario, "cpu", build)
+        return dataclasses.replace(setting, layers=digits_cnn.LAYERS)
 
     def run(self, seed: int = 1) -> unlearning.Done:
         """The outcome with defaults on the first supported scenario; computed once per seed."""

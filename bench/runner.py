@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import pool
+from bench import layers, pool
 from bench.plan import Plan, Row, Run
 from bench.progress import Progress
 from bench.store import Damaged, Store, StoreError, key
@@ -79,7 +79,10 @@ class MethodRunner:
         device = plan.config.device
         make = training.maker(build, plan.dataset, device)
         setting = Setting.of(plan.dataset, plan.labels, plan.config.recipe, plan.config.scenario, device, make)
-        self.setting: Setting = replace(setting, time_limit=plan.config.time_limit, progress=progress.say)
+        listed = layers.published(plan.config.architecture)
+        self.setting: Setting = replace(
+            setting, layers=listed, time_limit=plan.config.time_limit, progress=progress.say
+        )
         self.warm: set[str] = set()
         self.session = key(host=platform.node(), process=os.getpid(), started=time.time())[:8]
         # Where one training takes minutes, a run that is not timed costs too much, and a warm-up changes nothing.

@@ -29,6 +29,7 @@ class Setting:
     device: str
     build: Callable[[int], nn.Module]  # seed -> a freshly initialized network
     images: Mapping[str, Images] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()  # what the architecture publishes
     time_limit: float | None = None
     progress: Callable[[str], None] = lambda line: None
 
@@ -157,6 +158,7 @@ def context(
         initial_model=initial,
         removed_classes=request.removed_classes if request else (),
         step=request.step if request else 0,
+        layers=setting.layers,
         deadline=None if setting.time_limit is None else time.perf_counter() + setting.time_limit,
         progress=setting.progress,
         state={} if state is None else {key: value.clone() for key, value in state.items()},

@@ -41,14 +41,16 @@ def running_order(model: nn.Module, x: Tensor) -> list[nn.Module]:
     return list(order)
 
 
-def tail(model: nn.Module, x: Tensor, k: int) -> list[nn.Module]:
-    """The last `k` weight layers and every other module without children that first runs after the first of them.
+def tail(model: nn.Module, x: Tensor, k: int, published: Sequence[str] = ()) -> list[nn.Module]:
+    """The last `k` layers and every other module without children that first runs after the first of them.
 
-    If the network has no more than `k` weight layers, all its modules.
+    Layers are the modules named in `published`; without names, all weight layers. A shortcut's convolution that is
+    not published does not count, but belongs to the tail if it runs in it. Of no more than `k` layers, all modules.
     """
     order = running_order(model, x)
-    starts = [at for at, module in enumerate(order) if is_weight_layer(module)]
-    return list(model.modules()) if k >= len(starts) else order[starts[-k] :]
+    named = [model.get_submodule(name) for name in published]
+    layers = named or [module for module in order if is_weight_layer(module)]
+    return list(model.modules()) if k >= len(layers) else order[order.index(layers[-k]) :]
 
 
 def train_tail(

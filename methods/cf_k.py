@@ -34,4 +34,4 @@ class CFk(Method):
         if self.k == 0:
             return model.eval()
         x, _ = next(iter(data.retain.batches(1)))
-        return _layers.train_tail(model, _layers.tail(model, x, self.k), data, ctx, self.epochs)
+        return _layers.train_tail(model, _layers.tail(model, x, self.k, ctx.layers), data, ctx, self.epochs)

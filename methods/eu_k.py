@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class EUk(Method):
     """Exact unlearning of the last k layers (Goel et al. 2022, "Towards Adversarial Evaluations ...", section 3).
 
-    Convolutions and linear layers count, in the order they run (one retained example is read to see it); whatever runs
-    after the first of them, BatchNorm included, is redrawn and trained too. k = 3 and training by the original's recipe
-    are the choices of the PGU paper.
+    The layers that the architecture publishes count, or else all its convolutions and linear layers in the order they
+    run; whatever runs after the first of the last k (one retained example is read to see it), BatchNorm and shortcuts
+    included, is redrawn and trained too. k = 3 and training by the original's recipe are the choices of the PGU paper.
 
     Deviations: Goel et al. train 62 epochs at learning rate 0.1 with warm restarts and gradient clipping, draw Kaiming
     normal weights and zero biases (`init = "kaiming"`), and leave BatchNorm of the tail as trained (`keep_tail_bn`),
@@ -42,7 +42,7 @@ class EUk(Method):
         if self.k == 0:
             return model.eval()
         x, _ = next(iter(data.retain.batches(1)))
-        tail = _layers.tail(model, x, self.k)
+        tail = _layers.tail(model, x, self.k, ctx.layers)
         self._redraw(model, tail, ctx)
         return _layers.train_tail(model, tail, data, ctx, self.epochs)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import nn
 
+LAYERS = ("0", "3", "6", "9", "12", "15", "18", "21", "26")
+
 
 def build(channels: int, size: int, classes: int, width: float = 1.0) -> nn.Module:
     """Seven 3 x 3 convolutions, the third and sixth of stride 2, a 1 x 1 convolution, average pooling, a linear head.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+LAYERS = ("0", "4", "8", "12")
+
 
 def build(channels: int, size: int, classes: int, width: int = 8) -> nn.Module:
     """Three 3 x 3 convolutions of 1, 2 and 4 times `width` channels, each with BatchNorm and ReLU, then a linear head.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import nn
 
+LAYERS = ("0", "4", "8", "14", "17")
+
 
 def build(channels: int, size: int, classes: int, width: float = 1.0, dropout: float = 0.5) -> nn.Module:
     """Three 3 x 3 convolutions of 128, 256 and 512 channels, each pooled by 2, then two linear layers.
