@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench import __version__, plan, pool, records, registry, runner, store
+from bench import __version__, plan, pool, records, registry, runner, scenarios, store
 from bench.config import Config
 from bench.interface import UsageError
 from bench.progress import Progress
@@ -204,6 +204,7 @@ def describe(
         "removed_classes": list(planned.requests[-1].removed_classes),
         "steps": len(planned.requests),
         "forget_samples": [len(request.forget) for request in planned.requests],
+        "undetected_samples": [len(scenarios.undetected(request)) for request in planned.requests],
         "methods": methods,
         "reference_models": len(planned.retrained[-1]),
         "shadow": {"train": config.shadow.train, "validation": config.shadow.validation, "test": len(config.seeds)},

@@ -118,9 +118,10 @@ def empty_request_is_handled(probe: Probe) -> None:
     scenario = probe.scenario()
     request = probe.request(scenario)[0]
     nothing = np.empty(0, dtype=np.int64)
-    wrong = None if request.wrong_labels is None else nothing
     everything = np.arange(len(probe.dataset.train_y))
-    empty = dataclasses.replace(request, forget=nothing, forgotten=nothing, retain=everything, wrong_labels=wrong)
+    empty = dataclasses.replace(
+        request, forget=nothing, forgotten=nothing, retain=everything, poisoned=nothing, wrong_labels=nothing
+    )
     try:
         model = probe.carry_out(scenario=scenario, requests=[empty]).model
     except ValueError as error:

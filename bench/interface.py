@@ -91,7 +91,9 @@ class Request:
         retain: sorted training indices to keep, int64 `[n_retain]`; data forgotten earlier is in neither.
         forgotten: everything forgotten up to and including this request; equals `forget` for a first request.
         removed_classes: classes of which every sample goes (class removal), else empty.
-        wrong_labels: labels that the forget samples carried in training (depoisoning), else None.
+        poisoned: sorted training indices whose label was wrong in training (depoisoning), else empty. `forget` is what
+            is known of them; the rest is in `retain`, wrong label and all.
+        wrong_labels: the labels that `poisoned` carried in training, aligned with it.
         step: position in the sequence of requests, from 0.
     """
 
@@ -99,7 +101,8 @@ class Request:
     retain: np.ndarray
     forgotten: np.ndarray
     removed_classes: tuple[int, ...] = ()
-    wrong_labels: np.ndarray | None = None
+    poisoned: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    wrong_labels: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     step: int = 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import registry, seeds, store
+from bench import registry, scenarios, seeds, store
 from bench.config import Config
 from bench.datasets import require_sound
 from bench.interface import Dataset, Method, Need, Request, UsageError
@@ -65,7 +65,10 @@ class Row:
 
 @dataclass
 class Plan:
-    """Everything a config needs. `retrained[step]` is the reference pool of a request, repeats last."""
+    """Everything a config needs. `retrained[step]` is the reference pool of a request, repeats last.
+
+    `labels` are those of training, wrong where the data is poisoned.
+    """
 
     config: Config
     dataset: Dataset
@@ -126,15 +129,12 @@ def make(config: Config) -> Plan:
     """The plan of a config. Raises UsageError when the data cannot serve the scenario."""
     dataset = load_dataset(config.dataset)
     requests = config.scenario_settings.requests(dataset.train_y, dataset.classes, config.seed)
-    labels = dataset.train_y.copy()
-    for request in requests:
-        if request.wrong_labels is not None:
-            labels[request.forget] = request.wrong_labels
+    labels = scenarios.training_labels(requests, dataset.train_y)
     plan = Plan(config, dataset, requests, labels)
     recipe_key = _model_kind(config, dataset)
     everything = np.arange(len(labels))
     plan.originals = _pool(plan, recipe_key, "original", 0, everything)
-    plan.retrained = [_pool(plan, recipe_key, "retrained", r.step, r.retain) for r in requests]
+    plan.retrained = [_pool(plan, recipe_key, "retrained", r.step, scenarios.reference_data(r)) for r in requests]
     plan.attack_key = _attack_key(plan)
     plan.reference_key = _evaluation_key(plan, "reference", [])
     plan.rows = [_row(plan, name) for name in config.rows()]
@@ -250,6 +250,7 @@ def _evaluation_key(plan: Plan, name: str, runs: list[str]) -> str:
     return store.key(
         name=name,
         runs=runs,
+        forget=[request.forget for request in plan.requests],  # one reference pool serves every share of known poison
         reference=[[model.key for model in pool] for pool in plan.retrained],
         originals=[model.key for model in plan.originals],
         attack=plan.attack_key,

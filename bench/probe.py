@@ -55,10 +55,7 @@ class Probe:
         self, scenario: str, requests: list[Request], permutation: np.ndarray | None = None
     ) -> unlearning.Setting:
         """The harness's setting; with a permutation, class c is called permutation[c] and so is its output."""
-        labels = self.dataset.train_y.copy()
-        for request in requests:
-            if request.wrong_labels is not None:
-                labels[request.forget] = request.wrong_labels
+        labels = scenarios.training_labels(requests, self.dataset.train_y)
         dataset, build = self.dataset, _build
         if permutation is not None:
             labels = permutation[labels]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench import scenarios
 from bench.interface import Dataset, Outputs, Request, UsageError
 
 
@@ -87,7 +88,10 @@ def _logsumexp(z: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ErrorPart:
-    """One error to read out: rows of a split, the labels they are compared with, and whether the head is masked."""
+    """One percentage to read out: rows of a split, the labels they are compared with, and whether the head is masked.
+
+    The metric `confusion` is the percent predicted as these labels, the mean over them; all others are errors.
+    """
 
     metric: str
     part: str
@@ -127,9 +131,7 @@ class Case:
 
 def case(scenario: str, request: Request, dataset: Dataset) -> Case:
     """What to read out for this request of this scenario."""
-    train_y = dataset.train_y.copy()
-    if request.wrong_labels is not None:
-        train_y[request.forget] = request.wrong_labels
+    train_y = scenarios.training_labels([request], dataset.train_y)
     errors = tuple(_error_parts(scenario, request, train_y, dataset))
     return Case(scenario, request, dataset.class_names, train_y, dataset.test_y, errors)
 
@@ -151,13 +153,19 @@ def _error_parts(scenario: str, request: Request, train_y: np.ndarray, dataset: 
         yield test("error_unmasked", "retained_test", everything[~gone])
         yield test("error_unmasked", "forget_test", everything[gone])
         return
-    yield train("error", "retain", request.retain)
+    yield train("error", "retain", scenarios.reference_data(request))
     yield train("error", "forget", request.forgotten)
     if scenario == "incremental":
         yield train("error", "chunk", request.forget)
     if scenario == "depoisoning":
-        rows = request.forgotten
-        yield ErrorPart("error", "corrected", "train", rows, dataset.train_y[rows])
+        yield ErrorPart("error", "corrected", "train", request.forget, dataset.train_y[request.forget])
+        if len(missed := scenarios.undetected(request)):
+            yield train("error", "undetected", missed)
+            yield ErrorPart("error", "undetected_corrected", "train", missed, dataset.train_y[missed])
+        partner = np.arange(dataset.classes)
+        partner[dataset.train_y[request.poisoned]] = request.wrong_labels
+        paired = np.flatnonzero(partner[dataset.test_y] != dataset.test_y)
+        yield ErrorPart("confusion", "test", "test", paired, partner[dataset.test_y[paired]])
     yield test("error", "test", everything)
 
 
@@ -195,7 +203,11 @@ def forget_log_entropy(case: Case, outputs: Outputs) -> np.ndarray:
 
 def _error(case: Case, outputs: Outputs, error: ErrorPart) -> float:
     logits = outputs.arrays()[error.split][error.rows]
-    return float(error_percent(logits, error.labels, case.removed if error.masked else ()))
+    if error.metric != "confusion":
+        return float(error_percent(logits, error.labels, case.removed if error.masked else ()))
+    own = [error.labels == label for label in np.unique(error.labels)]
+    taken = [100.0 - float(error_percent(logits[rows], error.labels[rows])) for rows in own]
+    return float(np.mean(taken)) if taken else math.nan
 
 
 def _shares(case: Case, outputs: Outputs) -> np.ndarray:

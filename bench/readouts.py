@@ -221,9 +221,9 @@ def _summary(
 
 def _range(metric: str, level: float) -> tuple[float, float]:
     """The least and the largest value that a mean of this metric can have; `level` is the pool's, for gaps."""
-    if metric.startswith("error") and metric.endswith("_gap"):
+    if metric.endswith("_gap"):
         return (-math.inf, math.inf) if math.isnan(level) else (-level, 100.0 - level)
-    if metric.startswith(("error", "predicted_share")):
+    if metric.startswith(("error", "confusion", "predicted_share")):
         return 0.0, 100.0
     if metric in ("attack_auc", "class_shift_tv", "log_entropy_ks", "log_entropy_js"):
         return 0.0, 1.0

@@ -149,7 +149,7 @@ def _resolution(was: Number, now: Number) -> float:
     samples = min(was.samples, now.samples) or max(was.samples, now.samples)
     if was.metric == "samples_read":
         return 0.0
-    if was.metric.startswith(("error", "predicted_share")) and samples:
+    if was.metric.startswith(("error", "confusion", "predicted_share")) and samples:
         return 100.0 / samples
     if was.metric in ("log_entropy_ks", "class_shift_tv") and samples:
         return 1.0 / samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -99,9 +100,15 @@ class Incremental(Scenario):
 
 
 class Depoisoning(Scenario):
-    """Some samples carried the label of a paired class in training; a larger budget contains the smaller ones."""
+    """Some samples carried the label of a paired class in training, and a share of them is known.
+
+    A larger budget contains the smaller ones, and so does a larger share.
+    """
 
     flips: int = Field(default=12, ge=1, description="samples of every paired class that carry the partner's label")
+    known_fraction: float = Field(
+        default=1.0, gt=0, le=1, description="share of every class's flipped samples that is found and must go"
+    )
     pairing: Literal["random", "mirror"] = Field(
         default="random", description="pairs drawn at random as in PGU's code, or class i with C-1-i as Warnecke et al."
     )
@@ -115,23 +122,48 @@ class Depoisoning(Scenario):
         return [(int(a), int(b)) for a, b in zip(order[0::2], order[1::2], strict=False)]
 
     def requests(self, labels: np.ndarray, classes: int, seed: int) -> list[Request]:
-        """One request: the flipped samples, with the labels they carried."""
-        chosen: list[np.ndarray] = []
-        wrong: list[np.ndarray] = []
-        for pair in self.pairs(classes, seed):
-            for source, target in (pair, pair[::-1]):
-                # One stream a class: the draw does not depend on the budget, so budgets are nested.
-                generator = seeds.rng(seed, "depoisoning", "flips", self.draw_seed, source)
-                members = generator.permutation(np.flatnonzero(labels == source))
-                if self.flips >= len(members):
-                    raise UsageError(
-                        f"depoisoning.flips is {self.flips}, but class {source} has {len(members)} samples; flip fewer"
-                    )
-                chosen.append(members[: self.flips])
-                wrong.append(np.full(self.flips, target, dtype=np.int64))
-        forget, target_labels = np.concatenate(chosen), np.concatenate(wrong)
-        order = np.argsort(forget)
-        return [_request(labels, forget[order], wrong_labels=target_labels[order])]
+        """One request: the known ones of the flipped samples; the others stay, with the labels that they carried."""
+        known = round(self.known_fraction * self.flips)
+        if not known:
+            raise UsageError(
+                f"depoisoning.known_fraction is {self.known_fraction:g}, which is none of the {self.flips} flipped "
+                f"samples of a class; know at least {1 / self.flips:.2g}"
+            )
+        partner = np.arange(classes)
+        for a, b in self.pairs(classes, seed):
+            partner[[a, b]] = b, a
+        flipped = [self._flipped(labels, c, seed) for c in range(classes) if partner[c] != c]
+        poisoned = np.sort(np.concatenate(flipped))
+        forget = np.sort(np.concatenate([members[:known] for members in flipped]))
+        return [_request(labels, forget, poisoned=poisoned, wrong_labels=partner[labels[poisoned]])]
+
+    def _flipped(self, labels: np.ndarray, source: int, seed: int) -> np.ndarray:
+        """The flipped samples of a class, in the order in which they become known."""
+        members = np.flatnonzero(labels == source)
+        if self.flips >= len(members):
+            raise UsageError(
+                f"depoisoning.flips is {self.flips}, but class {source} has {len(members)} samples; flip fewer"
+            )
+        # One stream a class, read from its start: the draw depends on neither budget nor share, so both are nested.
+        return seeds.rng(seed, "depoisoning", "flips", self.draw_seed, source).permutation(members)[: self.flips]
+
+
+def training_labels(requests: Iterable[Request], true: np.ndarray) -> np.ndarray:
+    """The labels int64 `[n]` that the originals are trained with: the true ones but where a sample is poisoned."""
+    labels = true.copy()
+    for request in requests:
+        labels[request.poisoned] = request.wrong_labels
+    return labels
+
+
+def undetected(request: Request) -> np.ndarray:
+    """Sorted training indices of the poisoned samples that are not known and stay in the retain set."""
+    return np.setdiff1d(request.poisoned, request.forget)
+
+
+def reference_data(request: Request) -> np.ndarray:
+    """Sorted training indices that the reference models see: the retain set without any poison, known or not."""
+    return np.setdiff1d(request.retain, request.poisoned)
 
 
 KINDS: dict[str, type[Scenario]] = {

@@ -123,7 +123,7 @@ def view_of(setting: Setting, name: str, method: Method, request: Request) -> Me
     everything = torch.arange(len(held_out), device=setting.device)
     validation = MeteredPart(setting.images["validation"], everything, held_out)
     parts = {"forget": rows(request.forget), "retain": rows(request.retain), "validation": validation}
-    if request.wrong_labels is not None:
+    if setting.scenario == "depoisoning":
         true = torch.from_numpy(setting.dataset.train_y).to(setting.device)
         parts["corrected"] = rows(request.forget, true)
     return MeteredView(name, method.reads(), parts)

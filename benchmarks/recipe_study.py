@@ -110,9 +110,7 @@ def flips_row(flips: int, *, draw: int) -> list[float]:
     """Depoisoning with so many wrong labels a class."""
     data, recipe = dataset(600), load_recipe("digits")
     request = scenarios.Depoisoning(flips=flips, draw_seed=draw).requests(data.train_y, data.classes, 0)[0]
-    labels = data.train_y.copy()
-    assert request.wrong_labels is not None
-    labels[request.forget] = request.wrong_labels
+    labels = scenarios.training_labels([request], data.train_y)
     poisoned = pool(data, recipe, "original", labels=labels)
     clean = pool(data, recipe, "retrained", request.retain)
     return [

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from bench import config, pool, registry, seeds, training, unlearning
+from bench import config, pool, registry, scenarios, seeds, training, unlearning
 from bench.interface import Request
 
 ROOT = 0  # the preset's seed: what differs from the reported runs are the draws and the names of the models
@@ -139,10 +139,7 @@ def on_draw(scenario: str, name: str, settings: Settings, draw: str) -> Iterator
     chosen = config.resolve("digits", {"scenario": scenario}, [f"scenario.{draw}"])
     data, method = dataset(), registry.load("methods", name)(**settings)
     requests = chosen.scenario_settings.requests(data.train_y, data.classes, ROOT)
-    labels = data.train_y.copy()
-    for request in requests:
-        if request.wrong_labels is not None:
-            labels[request.forget] = request.wrong_labels
+    labels = scenarios.training_labels(requests, data.train_y)
     build = registry.load("architectures", "digits_cnn")
     setting = unlearning.Setting.of(
         data, labels, chosen.recipe, scenario, "cpu", lambda seed: training.new_model(build, data, seed)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.records import Results, write_whole
-from reports import curves, histograms, style
+from reports import curves, histograms, style, words
 from reports.curves import Array
 from reports.numbers import REFERENCE, Numbers, fixed, with_interval
 
@@ -49,7 +50,7 @@ def write(results: Results, folder: Path) -> list[Drawn]:
             png = style.encode(figure, "png")
             write_whole(folder / f"{name}.png", png)
             write_whole(folder / f"{name}.pdf", style.encode(figure, "pdf"))
-            drawn.append(Drawn(name, png, CAPTIONS[name], _alternative(name, results)))
+            drawn.append(Drawn(name, png, _caption(name, results.run), _alternative(name, results)))
     return drawn
 
 
@@ -128,7 +129,9 @@ def class_shift(results: Results) -> Figure | None:
     axes[0].set_xlim(left=0)
     style.label_columns(grid, len(methods), "% of forget samples")
     style.pool_legend(
-        figure, f"retrained pool, {results.run['reference_models']} models", "the method named above the panel"
+        figure,
+        f"{words.pool(results.run)}, {results.run['reference_models']} models",
+        "the method named above the panel",
     )
     return figure
 
@@ -157,24 +160,29 @@ def _shift_panel(ax: Axes, results: Results, numbers: Numbers, method: str, clas
 
 CAPTIONS = {
     "entropy_histograms": "Log-entropy of the predictions on the forget set, all models of a method together. A method "
-    "that forgot as retraining does covers the grey of the retrained pool; W1 is the distance between the two in nats. "
+    "that forgot as {ideal} does covers the grey of the {pool}; W1 is the distance between the two in nats. "
     "Values beyond the axis are in the bars at its ends, so no sample is left out; the share is written beside a bar "
     "that is taller than the panel.",
-    "roc": "Membership attack on the forget set: the method's models against retrained ones. On the diagonal the "
+    "roc": "Membership attack on the forget set: the method's models against the {pool}'s. On the diagonal the "
     "attack learns nothing. Lines are means over seeds, bands reach from the lowest to the highest seed; the right "
-    "panel goes down to the false positive rate that ten retrained samples support.",
+    "panel goes down to the false positive rate that ten samples of the {pool} support.",
     "class_shift": "What the samples of the removed classes are taken for once those classes are masked, in percent. "
-    "Whiskers are standard deviations over models; TV is the total variation distance to the retrained pool.",
+    "Whiskers are standard deviations over models; TV is the total variation distance to the {pool}.",
 }
+
+
+def _caption(name: str, run: Mapping[str, Any]) -> str:
+    return CAPTIONS[name].format(ideal=words.ideal(run), pool=words.pool(run))
 
 
 def _alternative(name: str, results: Results) -> str:
     """The content of a figure in words, for readers who do not see it."""
     numbers, last = Numbers(results.records), results.run["steps"] - 1
     metric, what = {
-        "entropy_histograms": ("log_entropy_w1", "Histograms of log-entropy against the retrained pool; distance W1"),
+        "entropy_histograms": ("log_entropy_w1", "Histograms of log-entropy against the {pool}; distance W1"),
         "roc": ("attack_auc", "ROC curves of the membership attack; area under the curve"),
-        "class_shift": ("class_shift_tv", "Bars of predicted classes against the retrained pool; total variation"),
+        "class_shift": ("class_shift_tv", "Bars of predicted classes against the {pool}; total variation"),
     }[name]
     found = [(m, numbers.value(m, metric, None, last)) for m in _methods(results)]
+    what = what.format(pool=words.pool(results.run))
     return f"{what}: " + ", ".join(f"{method} {fixed(value)}" for method, value in found if not math.isnan(value)) + "."

@@ -9,19 +9,22 @@ from bench.interface import Record
 from bench.records import Results
 from reports import words
 from reports.numbers import REFERENCE, Numbers, alike, fixed, with_interval, wrecked
-from reports.tables import ACCURACY, ANCHORS, FORGOTTEN, KEPT, Quantity, ratio
+from reports.tables import ACCURACY, ANCHORS, FORGOTTEN, KEPT, UNDETECTED, Quantity, ratio
 
 
 def sentences(results: Results) -> list[str]:
     """The findings after the last step, most important first."""
     numbers = Numbers(results.records)
-    methods = [entry["name"] for entry in results.run["methods"] if entry["name"] not in ANCHORS]
+    # Where some poison was not found, retraining learns it: no control, but a method like the others.
+    controls = ("original",) if words.undetected(results.run) else ANCHORS
+    methods = [entry["name"] for entry in results.run["methods"] if entry["name"] not in controls]
     known = [method for method in methods if numbers.knows(method)]
     broken = [method for method in known if _wrecked(results, numbers, method)]
     known = [method for method in known if method not in broken]
     return [
         *_forgotten(results, numbers, known),
         *_accuracy(results, numbers, known),
+        *_missed(results, numbers, known),
         *_attack(results, numbers, known),
         *_controls(results, numbers),
         *_unusable(broken),
@@ -75,18 +78,19 @@ def _sorted_gaps(
 def _forgotten(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
     quantity = FORGOTTEN[results.run["scenario"]][0]
     same, below, above, silent = _sorted_gaps(results, numbers, methods, quantity)
+    ideal = words.ideal(results.run)
     found = []
     if same:
         seeds = min(gap.n for method in same if (gap := _gap(results, numbers, method, quantity)[0]))
-        basis = f"95 % intervals over {seeds} seeds against {results.run['reference_models']} retrained models"
+        basis = f"95 % intervals over {seeds} seeds against the {results.run['reference_models']} models of the pool"
         speed = _fastest(results, numbers, same)
-        found.append(f"By forget error, no difference from retraining is shown for {listed(same)} ({basis}).{speed}")
+        found.append(f"By forget error, no difference from {ideal} is shown for {listed(same)} ({basis}).{speed}")
     elif methods and not silent:
-        found.append("By forget error, every method differs from retraining.")
+        found.append(f"By forget error, every method differs from {ideal}.")
     if below:
-        found.append(f"Forget error stays below that of retraining, as if part were remembered, for {listed(below)}.")
+        found.append(f"Forget error stays below that of {ideal}, as if part were remembered, for {listed(below)}.")
     if above:
-        found.append(f"Forget error goes beyond that of retraining for {listed(above)}.")
+        found.append(f"Forget error goes beyond that of {ideal} for {listed(above)}.")
     if silent:
         found.append(
             f"Forget error has no interval for {listed(silent)}, so nothing is concluded about forgetting there."
@@ -99,11 +103,11 @@ def _fastest(results: Results, numbers: Numbers, methods: Sequence[str]) -> str:
     step = results.run["steps"] - 1
     times = {method: numbers.value(method, "seconds_request", None, step) for method in methods}
     elsewhere = results.run.get("timed_elsewhere", [])
-    timed = [method for method in methods if math.isfinite(times[method]) and method not in elsewhere]
+    timed = [m for m in methods if math.isfinite(times[m]) and m not in (*elsewhere, *ANCHORS)]
     if not timed or not math.isfinite(numbers.value("retrain", "seconds_request", None, step)):
         return ""
     first = min(timed, key=times.__getitem__)
-    who = "It" if len(methods) == 1 else f"The fastest of them, {first},"
+    who = "It" if len(methods) == 1 else f"The fastest method among them, {first},"
     return f" {who} takes {ratio(numbers, first, step)} of the time that retraining takes for a request."
 
 
@@ -111,13 +115,24 @@ def _accuracy(results: Results, numbers: Numbers, methods: Sequence[str]) -> lis
     quantity = ACCURACY.get(results.run["scenario"], KEPT)[1]
     same, below, above, _ = _sorted_gaps(results, numbers, methods, quantity)
     found = []
+    ideal = words.ideal(results.run)
     if same and not below and not above:
-        found.append("No method's test error is shown to differ from that of retraining.")
+        found.append(f"No method's test error is shown to differ from that of {ideal}.")
     if above:
-        found.append(f"Test error is higher than after retraining for {listed(above)}.")
+        found.append(f"Test error is higher than after {ideal} for {listed(above)}.")
     if below:
-        found.append(f"Test error is lower than after retraining for {listed(below)}.")
+        found.append(f"Test error is lower than after {ideal} for {listed(below)}.")
     return found
+
+
+def _missed(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
+    """What became of the wrong labels that no method was told of."""
+    if not words.undetected(results.run):
+        return []
+    _, below, above, _ = _sorted_gaps(results, numbers, methods, UNDETECTED[1])
+    if above:
+        return [f"On samples with undetected wrong labels the true-label error stays higher for {listed(above)}."]
+    return [] if below else ["On samples with undetected wrong labels no method's true-label error is shown to differ."]
 
 
 def _attack(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
@@ -126,9 +141,10 @@ def _attack(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[
         method: area for method, area in areas.items() if area is not None and not math.isnan(area.low + area.high)
     }
     told = [f"{m} (AUC {with_interval(a)})" for m, a in judged.items() if not a.low <= 0.5 <= a.high]
+    ideal = words.ideal(results.run)
     if told:
-        return [f"The membership attack tells from retraining: {listed(told)}."]
-    return ["The membership attack tells no method from retraining: every AUC interval holds 0.5."] if judged else []
+        return [f"The membership attack tells from {ideal}: {listed(told)}."]
+    return [f"The membership attack tells no method from {ideal}: every AUC interval holds 0.5."] if judged else []
 
 
 def _controls(results: Results, numbers: Numbers) -> list[str]:
@@ -137,14 +153,14 @@ def _controls(results: Results, numbers: Numbers) -> list[str]:
     retrain, retrain_close = _gap(results, numbers, "retrain", quantity)
     original, original_close = _gap(results, numbers, "original", quantity)
     found = []
-    if retrain and not retrain_close:
+    if retrain and not retrain_close and not words.undetected(results.run):
         size = fixed(retrain.value, signed=True)
         found.append(
             f"Caution: the control row retrain is itself {size} points off the pool; read gaps of that size as noise."
         )
     if original and original_close:
         found.append(
-            "Caution: by forget error not even original is shown to differ from retraining; there is little to forget."
+            "Caution: by forget error not even original is shown to differ from the pool; there is little to forget."
         )
     return found
 

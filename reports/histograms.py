@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.records import Results
-from reports import curves, style
+from reports import curves, style, words
 from reports.curves import Array
 from reports.numbers import REFERENCE, Numbers, fixed
 
@@ -45,7 +45,7 @@ def entropy_histograms(results: Results) -> Figure | None:
 
 
 def _pool_label(results: Results) -> str:
-    label = f"retrained pool, {results.run['reference_models']} models"
+    label = f"{words.pool(results.run)}, {results.run['reference_models']} models"
     floor = Numbers(results.records).value(REFERENCE, "log_entropy_w1", "forget", 0)
     return label if results.run["steps"] > 1 or math.isnan(floor) else f"{label}, W1 floor {fixed(floor)}"
 

@@ -98,7 +98,7 @@ def _text(value: object) -> str:
 
 def _provenance(run: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Groups of facts on how the run was made, each a heading and its pairs."""
-    pools = {"retrained reference models": run["reference_models"], **{
+    pools = {"reference models": run["reference_models"], **{
         f"attack models, {part}": number for part, number in run.get("shadow", {}).items()}}  # fmt: skip
     groups = {
         "Run": {

@@ -35,7 +35,7 @@ Heads = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Quantity:
-    """One measured thing: an error takes two columns (value, gap to retrained), anything else one.
+    """One measured thing: a percentage takes two columns (value, gap to the pool), anything else one.
 
     `goal` stands under the head and says which way is good.
     """
@@ -46,9 +46,9 @@ class Quantity:
     goal: str = "→ retrained"
 
     @property
-    def is_error(self) -> bool:
-        """Whether it is an error in percent with a gap to the retrained pool."""
-        return self.metric.startswith("error")
+    def has_gap(self) -> bool:
+        """Whether it is a percentage with a gap to the pool."""
+        return self.metric.startswith(("error", "confusion"))
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,16 @@ ACCURACY = {
         Quantity("retained test error", "error", "retained_test"),
         Quantity("the same, unmasked", "error_unmasked", "retained_test"),
     ],
-    "depoisoning": [*KEPT, Quantity("restored", "restored", "test", "→ 1")],
+    "depoisoning": [
+        *KEPT,
+        Quantity("restored", "restored", "test", "→ 1"),
+        Quantity("pair confusion", "confusion", "test"),
+    ],
 }
+UNDETECTED = [
+    Quantity("wrong-label error", "error", "undetected"),
+    Quantity("true-label error", "error", "undetected_corrected"),
+]
 UNITS = "Errors in percent, gaps in percentage points with 95 % intervals"
 FORGOTTEN_UNITS = {
     "class_removal": UNITS + "; outputs unmasked",
@@ -127,15 +135,24 @@ def build(results: Results) -> list[Table]:
     return [
         Table("forgotten", "What was forgotten", forgotten_units, *_measured(forgotten, run, numbers)),
         Table("accuracy", "What it cost in accuracy", accuracy_units, *_measured(kept, run, numbers)),
+        *_undetected(run, numbers),
         Table("cost", "What it cost in time and data", COST_UNITS, *_costs(run, numbers)),
     ]
+
+
+def _undetected(run: dict[str, Any], numbers: Numbers) -> list[Table]:
+    if not words.undetected(run):
+        return []
+    caption = "What became of the undetected wrong labels"
+    return [Table("undetected", caption, UNITS, *_measured(UNDETECTED, run, numbers))]
 
 
 def _measured(quantities: Sequence[Quantity], run: dict[str, Any], numbers: Numbers) -> tuple[Heads, list[Row]]:
     heads: Heads = []
     for quantity in quantities:
-        heads.append((quantity.head, quantity.goal))
-        heads += [("gap", "→ 0")] if quantity.is_error else []
+        goal = quantity.goal.replace("retrained", "clean") if words.undetected(run) else quantity.goal
+        heads.append((quantity.head, goal))
+        heads += [("gap", "→ 0")] if quantity.has_gap else []
     rows = [(REFERENCE, step, _measured_cells(quantities, numbers, REFERENCE, step)) for step in range(run["steps"])]
     for method, step in _lines(run, numbers):
         rows.append((method, step, _measured_cells(quantities, numbers, method, step)))
@@ -179,7 +196,7 @@ def _measured_cells(quantities: Sequence[Quantity], numbers: Numbers, method: st
     cells = []
     for quantity in quantities:
         place = (method, quantity.metric, quantity.part, step)
-        if quantity.is_error:
+        if quantity.has_gap:
             cells += [mean_sd(numbers.value(*place), numbers.deviation(*place)), _gap(quantity, numbers, method, step)]
         else:
             cells.append(with_interval(numbers.summary(*place)))

@@ -15,9 +15,24 @@ if TYPE_CHECKING:
 def row_name(run: Mapping[str, Any], method: str) -> str:
     """The name a method has in a table; a dagger marks tuned hyper-parameters."""
     if method == REFERENCE:
-        return f"retrained pool (n={run['reference_models']})"
+        return f"{pool(run)} (n={run['reference_models']})"
     tuned = any(entry["name"] == method and entry.get("tuned") for entry in run["methods"])
     return f"{method} †" if tuned else method
+
+
+def undetected(run: Mapping[str, Any]) -> int:
+    """How many poisoned samples no method was told of; the row retrain trains on them, the reference pool does not."""
+    return sum(run.get("undetected_samples", ()))
+
+
+def ideal(run: Mapping[str, Any]) -> str:
+    """What the reference pool stands for, as the second half of a comparison."""
+    return "clean training" if undetected(run) else "retraining"
+
+
+def pool(run: Mapping[str, Any]) -> str:
+    """What the reference pool is called."""
+    return "clean pool" if undetected(run) else "retrained pool"
 
 
 def status(run: Mapping[str, Any], entry: Mapping[str, Any], numbers: Numbers, step: int | None = None) -> str:
@@ -68,9 +83,10 @@ def setting(run: Mapping[str, Any]) -> str:
         f"architecture {run['architecture']}",
         f"scenario {run['scenario']}",
         f"removed classes: {removed(run)}" if removed(run) else "",
+        f"wrong labels: {sum(run['forget_samples'])} known, {undetected(run)} undetected" if undetected(run) else "",
         f"recipe {recipe(run)}",
         f"seed {seeds}" if len(run["seeds"]) == 1 else f"{len(run['seeds'])} seeds ({seeds})",
-        f"{run['reference_models']} retrained reference models",
+        f"{run['reference_models']} {'clean' if undetected(run) else 'retrained'} reference models",
         f"configuration {run['config_hash']}",
     ]
     return " · ".join(fact for fact in facts if fact)
@@ -84,24 +100,31 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     notes += [MASKED] if run["scenario"] == "class_removal" else []
     notes += [ENTROPY] if "entropy W1" in heads else []
     notes += [RESTORED] if "restored" in heads else []
+    notes += [UNDETECTED] if undetected(run) else []
+    notes += [CONFUSION] if "pair confusion" in heads else []
     notes += [ATTACK + after] if "attack AUC" in heads else []
     return [*notes, TIME, READ, *_elsewhere_notes(run), *_tuned_notes(run)]
 
 
 STAR = (
-    "*: no difference from retraining is shown, since the interval holds 0; that is not a proof that there is none. "
+    "*: no difference from the pool is shown, since the interval holds 0; that is not a proof that there is none. "
     "Where all models of the pool agree, any gap is a difference."
 )
 MASKED = "Masked: the outputs of the removed classes are taken away first, as in the paper; unmasked: they are not."
 ENTROPY = (
-    "Entropy W1: distance in nats between the log-entropies on the forget set and those of the retrained pool. "
-    "The pool's own row is the floor, retrained against retrained; nothing can be asked to go below it."
+    "Entropy W1: distance in nats between the log-entropies on the forget set and those of the pool. "
+    "The pool's own row is the floor, one of its models against another; nothing can be asked to go below it."
 )
 RESTORED = (
-    "Restored: share of the test accuracy lost to the wrong labels that came back; 1 is what retraining brings back."
+    "Restored: share of the test accuracy lost to the wrong labels that came back; 1 is what the pool brings back."
 )
+UNDETECTED = (
+    "Undetected: the samples whose wrong label no method was told of. They are in the retain set that methods read; "
+    "the retain error leaves them out."
+)
+CONFUSION = "Pair confusion: percent of a class's test samples taken for the class whose label its poison carried."
 ATTACK = (
-    "Attack AUC: how well a membership attack tells the method from retraining on the forget set. 0.5 is chance, "
+    "Attack AUC: how well a membership attack tells the method from the pool on the forget set. 0.5 is chance, "
     "below 0.5 the forget set stands out the other way, which is no better."
 )
 TIME = (
@@ -115,10 +138,16 @@ READ = (
 
 
 def _pool_note(run: Mapping[str, Any]) -> str:
+    seen = "any wrong label, known or not," if undetected(run) else "the forget set,"
+    retrain = (
+        "The row retrain knows of no more wrong labels than the methods and learns the undetected ones, as a user's "
+        "retraining would: it is no control here"
+        if undetected(run)
+        else "The row retrain is an independent draw that should look like the pool"
+    )
     return (
-        f"The retrained pool, {run['reference_models']} models trained without the forget set, is what every method is "
-        "compared with (mean ± standard deviation over models). The row retrain is an independent draw that should "
-        "look like the pool; the row original has forgotten nothing."
+        f"The {pool(run)}, {run['reference_models']} models trained without {seen} is what every method is compared "
+        f"with (mean ± standard deviation over models). {retrain}; the row original has forgotten nothing."
     )
 
 
@@ -127,7 +156,7 @@ def _gap_note(run: Mapping[str, Any]) -> str:
     over = "one seed, so there is no interval" if repeats == 1 else f"{repeats} seeds"
     return (
         f"Errors are mean ± standard deviation over {over}. A gap is the value minus the mean of the pool, in "
-        "percentage points, with its 95 % interval over both (Welch). Best is nearest to retrained, not the highest "
+        "percentage points, with its 95 % interval over both (Welch). Best is nearest to the pool, not the highest "
         "forget error."
     )
 

@@ -30,8 +30,12 @@ ERRORS = {
         ("error_unmasked", "forget_test"), ("error_unmasked", "retained_test"),
     ],
     "incremental": [("error", "retain"), ("error", "forget"), ("error", "chunk"), ("error", "test")],
-    "depoisoning": [("error", "retain"), ("error", "forget"), ("error", "corrected"), ("error", "test")],
+    "depoisoning": [("error", "retain"), ("error", "forget"), ("error", "corrected"),
+                    ("confusion", "test"), ("error", "test")],
 }  # fmt: skip
+
+
+MISSED = [("error", "undetected"), ("error", "undetected_corrected")]  # where some poison is not known
 
 
 def summary(values: np.ndarray, shift: float = 0.0) -> dict[str, Any]:
@@ -47,11 +51,11 @@ def repeated(method: str, step: int, part: str, metric: str, values: np.ndarray)
     return [*single, Record(method, "all", step, part, metric, **summary(values))]
 
 
-def records(scenario: str, steps: int, rng: np.random.Generator) -> list[Record]:
+def records(scenario: str, steps: int, rng: np.random.Generator, *, missed: int = 0) -> list[Record]:
     """Everything that a run of a scenario records."""
     made: list[Record] = []
     for step in range(steps):
-        for metric, part in ERRORS[scenario]:
+        for metric, part in ERRORS[scenario] + (MISSED if missed else []):
             center = {"retain": 0.1, "forget": 9.3, "forget_test": 9.3, "chunk": 9.3, "corrected": 9.3}.get(part, 9.9)
             pool = center + rng.normal(0, 0.2, 50)
             made.append(Record("reference", "all", step, part, metric, **summary(pool)))
@@ -108,7 +112,7 @@ def samples(steps: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {**made, "score/negatives": rng.normal(0, 1, (SEEDS, FORGET))}
 
 
-def run(scenario: str, steps: int) -> dict[str, Any]:
+def run(scenario: str, steps: int, *, missed: int = 0) -> dict[str, Any]:
     """What `run.json` holds."""
     methods: list[dict[str, Any]] = [
         {
@@ -125,15 +129,17 @@ def run(scenario: str, steps: int) -> dict[str, Any]:
         "config": {"dataset": "digits", "note": NASTY}, "config_hash": "ab12cd34", "dataset": "digits",
         "architecture": "digits_cnn", "scenario": scenario, "class_names": CLASSES, "steps": steps,
         "recipe": {"name": "digits", "epochs": 20, "batch_size": 64, "lr": 0.05}, "methods": methods,
+        "forget_samples": [FORGET] * steps, "undetected_samples": [missed] * steps,
         "removed_classes": [2] if scenario == "class_removal" else [], "reference_models": 50,
         "shadow": {"train": 40, "validation": 5, "test": 5}, "seeds": list(range(SEEDS)), "git": "d7d3380",
         "versions": {"torch": "2.13.0", "numpy": "2.4.6"}, "hardware": {"cpu": "8 cores"}, "seconds": {"train": 41.5},
     }  # fmt: skip
 
 
-def fabricate(folder: Path, scenario: str) -> Path:
-    """Save a results folder of a scenario, the same at every call."""
+def fabricate(folder: Path, scenario: str, *, missed: int = 0) -> Path:
+    """Save a results folder of a scenario, the same at every call; with so many undetected wrong labels."""
     rng = np.random.default_rng(SCENARIOS.index(scenario))
     steps = 4 if scenario == "incremental" else 1
-    save(folder, Results(run(scenario, steps), records(scenario, steps, rng), samples(steps, rng)))
+    made = records(scenario, steps, rng, missed=missed)
+    save(folder, Results(run(scenario, steps, missed=missed), made, samples(steps, rng)))
     return folder

@@ -215,7 +215,7 @@ def test_true_labels_exist_in_depoisoning_only(dataset: Dataset, setting: Settin
         _ = unlearning.view_of(setting, "told", told, plain).corrected
     wrong = (dataset.train_y[:3] + 1) % 10
     poisoned = dataclasses.replace(setting, labels=np.concatenate([wrong, dataset.train_y[3:]]))
-    view = unlearning.view_of(poisoned, "told", told, dataclasses.replace(plain, wrong_labels=wrong))
+    view = unlearning.view_of(dataclasses.replace(poisoned, scenario="depoisoning"), "told", told, plain)
     (_, y), (_, true) = next(iter(view.forget.batches(3))), next(iter(view.corrected.batches(3)))
     assert y.tolist() == wrong.tolist()
     assert true.tolist() == dataset.train_y[:3].tolist()

@@ -304,6 +304,41 @@ def test_depoisoning_starts_from_wrong_labels(run: Place) -> None:
     assert value(records, "original", "error", "test") > value(records, "retrain", "error", "test")
 
 
+def test_partly_known_poison_stays_in_the_retain_set_and_out_of_the_pool(run: Place) -> None:
+    words = ("--scenario", "depoisoning", "--methods", "fine_tune", *SMALLEST_POOL, "--set", "recipe.epochs=8")
+    finished = run.benchmark(*words, "--set", "scenario.known_fraction=0.5")
+    assert finished.code == 0, finished.err
+    assert (run_json(run)["forget_samples"], run_json(run)["undetected_samples"]) == ([60], [60])
+    records = load(run.out).records
+    sizes = {r.part: r.n for r in records if (r.method, r.seed, r.metric) == ("retrain", "0", "error")}
+    parts = ("forget", "corrected", "undetected", "undetected_corrected")
+    assert {part: sizes[part] for part in ("retain", *parts)} == {"retain": 480} | dict.fromkeys(parts, 60)
+    assert value(records, "retrain", "samples_read", "retain") == 8 * 540  # the undetected samples are among them
+    learned = value(records, "retrain", "error_gap", "undetected")
+    assert learned < value(records, "retrain", "error_gap", "forget") - 10, "retrain learns the poison it does not know"
+    assert value(records, "retrain", "confusion", "test") > value(records, "reference", "confusion", "test")
+    for text in (finished.out, (run.out / "table.tex").read_text(), (run.out / "report.html").read_text()):
+        assert "it is no control here" in text
+        assert "should look like the pool" not in text
+        assert "undetected wrong labels" in text
+    models = {path for path in run.entries() if path.startswith("model")}
+    finished = run.benchmark(*words, out="all")
+    assert finished.code == 0, finished.err
+    assert {path for path in run.entries() if path.startswith("model")} == models, "the pool serves every share"
+    whole = load(run.folder / "all").records
+    assert {r.n for r in whole if (r.method, r.metric, r.part, r.seed) == ("retrain", "error", "forget", "0")} == {120}
+    assert not [r for r in whole if r.part.startswith("undetected")]
+    assert "should look like the pool" in finished.out
+
+
+@pytest.mark.parametrize(("share", "fault"), [("0.01", "know at least 0.083"), ("1.2", "less than or equal to 1")])
+def test_a_share_of_known_poison_that_cannot_be_is_one_line(run: Place, share: str, fault: str) -> None:
+    finished = run.benchmark("--scenario", "depoisoning", "--set", f"scenario.known_fraction={share}")
+    assert finished.code == 2
+    assert "known_fraction" in finished.error
+    assert fault in finished.error
+
+
 def test_a_data_set_and_an_architecture_of_a_third_party(run: Place, plug_in: Callable[[str, str], str]) -> None:
     layers = "nn.Flatten(), nn.LayerNorm(64), nn.Dropout(0.2), "
     plug_ins = ("--dataset", plug_in("noise.py", DATASET), "--architecture")

@@ -117,6 +117,11 @@ def test_ties_are_wrong_whichever_class_comes_first() -> None:
 
 
 def loop_error(case: readouts.Case, one: Outputs, error: readouts.ErrorPart) -> float:
+    if error.metric == "confusion":
+        taken: dict[int, list[bool]] = {}
+        for row, label in zip(error.rows, error.labels, strict=True):
+            taken.setdefault(label, []).append(int(one.test[row].argmax()) == label)
+        return 100 * sum(sum(hits) / len(hits) for hits in taken.values()) / len(taken)
     wrong = 0
     for row, label in zip(error.rows, error.labels, strict=True):
         z = getattr(one, error.split)[row].astype(float)
@@ -193,6 +198,69 @@ def test_depoisoning_compares_with_wrong_and_with_true_labels() -> None:
     fooled.train[:] = 9 * np.eye(4)[data.train_y]
     got = values(readouts.measure(case, fooled, reference, method="m", seed="0"))
     assert (got["error", "forget"], got["error", "corrected"]) == (100.0, 0.0)
+
+
+def partly_known(flips: int = 4, fraction: float = 0.5) -> tuple[readouts.Case, Dataset]:
+    data = dataset()
+    scenario = scenarios.create("depoisoning", {"flips": flips, "known_fraction": fraction})
+    return readouts.case("depoisoning", scenario.requests(data.train_y, 4, 0)[0], data), data
+
+
+def test_undetected_poison_is_read_out_by_wrong_and_by_true_labels() -> None:
+    case, data = partly_known()
+    known, missed = case.request.forget, scenarios.undetected(case.request)
+    one = outputs(data, 0)
+    one.train[:] = 9 * np.eye(4)[data.train_y]
+    one.train[missed] = 9 * np.eye(4)[case.train_y[missed]]
+    one.train[missed[:2]] = 9 * np.eye(4)[data.train_y[missed[:2]]]  # 2 of 8 escaped their wrong labels
+    clean = outputs(data, 0)
+    clean.train[:] = 9 * np.eye(4)[data.train_y]
+    records = readouts.measure(case, one, readouts.reference(case, [clean]), method="m", seed="0")
+    got = values(records)
+    assert (got["error", "forget"], got["error", "corrected"]) == (100, 0)
+    assert (got["error", "undetected"], got["error", "undetected_corrected"]) == (25, 75)
+    assert (got["error_gap", "undetected"], got["error_gap", "undetected_corrected"]) == (-75, 75)
+    assert got["error", "retain"] == 0, "the wrong labels that are left are read out apart"
+    sizes = {r.part: r.n for r in records if r.metric == "error"}
+    assert sizes == {"forget": len(known), "corrected": 8, "undetected": 8, "undetected_corrected": 8,
+                     "retain": 48 - 16, "test": 40}  # fmt: skip
+
+
+def test_confusion_is_the_mean_over_classes_of_the_share_taken_for_the_partner() -> None:
+    case, data = partly_known()
+    partner = dict(zip(data.train_y[case.request.poisoned], case.request.wrong_labels, strict=True))
+    keep = np.concatenate([np.flatnonzero(data.test_y == c)[: 10 - 2 * c] for c in range(4)])  # 10, 8, 6, 4 samples
+    data = replace(data, test_x=data.test_x[keep], test_y=data.test_y[keep])
+    case = readouts.case("depoisoning", case.request, data)
+    one, clean = outputs(data, 0), outputs(data, 0)
+    clean.test[:] = 9 * np.eye(4)[data.test_y]
+    shares = []
+    predicted = data.test_y.copy()
+    for c, count in enumerate((5, 2, 3, 0)):
+        rows = np.flatnonzero(data.test_y == c)
+        predicted[rows[:count]] = partner[c]
+        predicted[rows[-1]] = next(k for k in range(4) if k not in (c, partner[c]))  # an error of another kind
+        shares.append(count / len(rows))
+    one.test[:] = 9 * np.eye(4)[predicted]
+    got = values(readouts.measure(case, one, readouts.reference(case, [clean]), method="m", seed="0"))
+    assert got["confusion", "test"] == got["confusion_gap", "test"] == pytest.approx(100 * sum(shares) / 4)
+    one.test[:] = 1.0  # a tie predicts no class
+    assert values(readouts.measure(case, one, readouts.reference(case, [clean]), method="m", seed="0"))[
+        "confusion", "test"
+    ] == 0  # fmt: skip
+
+
+def test_a_class_without_partner_takes_no_part_in_the_confusion() -> None:
+    data = dataset()
+    kept = {part: data.labels(part) < 3 for part in ("train", "validation", "test")}
+    arrays = {f"{part}_x": data.images(part)[rows] for part, rows in kept.items()}
+    arrays |= {f"{part}_y": data.labels(part)[rows] for part, rows in kept.items()}
+    data = replace(data, class_names=NAMES[:3], **arrays)  # type: ignore[arg-type]
+    [request] = scenarios.create("depoisoning", {"flips": 2}).requests(data.train_y, 3, 0)
+    case = readouts.case("depoisoning", request, data)
+    [confusion] = [error for error in case.errors if error.metric == "confusion"]
+    assert set(data.test_y[confusion.rows]) == set(data.train_y[request.poisoned]) == set(confusion.labels)
+    assert len(set(confusion.labels)) == 2
 
 
 def test_restored_is_zero_for_the_original_and_undefined_without_a_gain() -> None:

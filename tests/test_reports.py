@@ -150,6 +150,33 @@ def test_findings_follow_from_the_numbers(tmp_path: Path) -> None:
     assert "Caution" not in text
 
 
+def test_with_undetected_poison_retraining_is_no_control(tmp_path: Path) -> None:
+    """The fabricated retrain row is as good as the pool; it must still be judged as a method."""
+    folder = fabricate(tmp_path, "depoisoning", missed=20)
+    text = build(folder)
+    assert "should look like the pool" not in text
+    assert "it is no control here" in text
+    assert "clean pool (n=50)" in text
+    assert "retrained pool" not in text + (folder / "table.tex").read_text("utf-8")
+    assert "wrong labels: 60 known, 20 undetected" in text
+    assert "## What became of the undetected wrong labels" in text
+    results = load(folder)
+    said = " ".join(findings.sentences(results))
+    assert re.search(r"no difference from clean training is shown for (retrain and pgu|pgu and retrain)", said)
+    assert "true-label error stays higher for scrub" in said
+    off = [
+        dataclasses.replace(r, value=r.value + 20, low=r.low + 20, high=r.high + 20)
+        if (r.method, r.metric) == ("retrain", "error_gap")
+        else r
+        for r in results.records
+    ]
+    said = " ".join(findings.sentences(dataclasses.replace(results, records=off)))
+    assert "control row" not in said
+    assert re.search(r"goes beyond that of clean training for .*retrain", said)
+    known = {**results.run, "undetected_samples": [0]}
+    assert "control row" in " ".join(findings.sentences(dataclasses.replace(results, run=known, records=off)))
+
+
 def test_one_seed_claims_nothing(tmp_path: Path) -> None:
     results = load(fabricate(tmp_path, "sample_removal"))
     single = [dataclasses.replace(r, low=math.nan, high=math.nan) for r in results.records if r.seed in ("0", "all")]

@@ -9,8 +9,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from bench import scenarios
 from bench.interface import Request, UsageError
-from bench.scenarios import KINDS, ClassRemoval, Depoisoning, Incremental, SampleRemoval, create
+from bench.scenarios import (
+    KINDS,
+    ClassRemoval,
+    Depoisoning,
+    Incremental,
+    SampleRemoval,
+    create,
+    reference_data,
+    undetected,
+)
 
 
 @st.composite
@@ -33,6 +43,7 @@ ANY_SCENARIO = st.sampled_from(
         Incremental(steps=4, per_class=1, draw="first"),
         Depoisoning(flips=3),
         Depoisoning(flips=3, pairing="mirror"),
+        Depoisoning(flips=3, known_fraction=0.4),
     ]
 )
 
@@ -44,9 +55,8 @@ def same(one: list[Request], other: list[Request]) -> bool:
         and np.array_equal(a.retain, b.retain)
         and np.array_equal(a.forgotten, b.forgotten)
         and (a.removed_classes, a.step) == (b.removed_classes, b.step)
-        and np.array_equal(
-            a.wrong_labels if a.wrong_labels is not None else (), b.wrong_labels if b.wrong_labels is not None else ()
-        )
+        and np.array_equal(a.poisoned, b.poisoned)
+        and np.array_equal(a.wrong_labels, b.wrong_labels)
         for a, b in zip(one, other, strict=True)
     )
 
@@ -88,7 +98,7 @@ def test_random_sample_removal_takes_the_count(data: Any, count: int, seed: int)
     labels, classes = data
     [request] = SampleRemoval(count=count).requests(labels, classes, seed)
     assert len(request.forget) == count
-    assert request.wrong_labels is None
+    assert len(request.poisoned) == len(request.wrong_labels) == 0
     assert request.removed_classes == ()
 
 
@@ -172,8 +182,8 @@ def test_a_poisoned_sample_carries_the_label_of_its_partner_class(
     labels, classes = data
     scenario = Depoisoning(flips=flips, pairing=pairing)
     [request] = scenario.requests(labels, classes, seed)
-    assert request.wrong_labels is not None
     partner = {a: b for pair in scenario.pairs(classes, seed) for a, b in (pair, pair[::-1])}
+    assert np.array_equal(request.poisoned, request.forget)
     true = labels[request.forget]
     assert [partner[int(label)] for label in true] == request.wrong_labels.tolist()
     assert (true != request.wrong_labels).all()
@@ -188,6 +198,58 @@ def test_a_larger_depoisoning_budget_contains_the_smaller(data: Any, flips: int,
         Depoisoning(flips=count, pairing=pairing).requests(labels, classes, seed)[0] for count in (flips, flips + 1)
     )
     assert set(small.forget) < set(large.forget)
+
+
+KNOWN = st.floats(0.25, 1.0)  # of 4 flips a quarter is one sample
+
+
+@given(training_labels(), st.tuples(KNOWN, KNOWN).map(sorted), SEEDS, st.sampled_from(["random", "mirror"]))
+def test_partly_known_poison_is_nested_and_leaves_the_rest_in_the_retain_set(
+    data: Any, shares: list[float], seed: int, pairing: Any
+) -> None:
+    labels, classes = data
+    less, more = (
+        Depoisoning(flips=4, known_fraction=share, pairing=pairing).requests(labels, classes, seed)[0]
+        for share in shares
+    )
+    [whole] = Depoisoning(flips=4, pairing=pairing).requests(labels, classes, seed)
+    assert set(less.forget) <= set(more.forget) <= set(whole.forget)
+    for request, share in zip((less, more), shares, strict=True):
+        assert np.array_equal(request.poisoned, whole.poisoned)
+        assert np.array_equal(request.wrong_labels, whole.wrong_labels)
+        missed = undetected(request)
+        assert set(missed) == set(whole.forget) - set(request.forget) == set(request.retain) & set(whole.forget)
+        assert np.array_equal(scenarios.training_labels([request], labels), scenarios.training_labels([whole], labels))
+        assert np.array_equal(reference_data(request), whole.retain)
+        counts = np.bincount(labels[request.forget], minlength=classes)
+        paired = np.bincount(labels[whole.forget], minlength=classes) > 0
+        assert counts.tolist() == np.where(paired, round(4 * share), 0).tolist()
+
+
+@given(training_labels(), st.integers(2, 3), KNOWN, SEEDS)
+def test_a_larger_budget_knows_all_that_a_smaller_one_knows(data: Any, flips: int, share: float, seed: int) -> None:
+    labels, classes = data
+    assume(round(share * flips) > 0)
+    small, large = (
+        Depoisoning(flips=count, known_fraction=share).requests(labels, classes, seed)[0]
+        for count in (flips, flips + 1)
+    )
+    assert set(small.forget) <= set(large.forget)
+
+
+def test_poison_that_is_all_known_is_drawn_as_ever() -> None:
+    """The draw is part of what a stored number means: these indices were taken before shares existed."""
+    [request] = Depoisoning(flips=3).requests(np.tile(np.arange(4), 10), 4, 0)
+    assert request.forget.tolist() == [3, 4, 5, 6, 13, 14, 24, 25, 27, 28, 31, 34]
+    assert request.wrong_labels.tolist() == [0, 3, 2, 1, 2, 1, 3, 2, 0, 3, 0, 1]
+
+
+def test_without_poison_all_labels_are_true_and_the_reference_sees_what_retraining_sees() -> None:
+    labels = np.tile(np.arange(4), 10)
+    [request] = SampleRemoval(count=5).requests(labels, 4, 0)
+    assert np.array_equal(scenarios.training_labels([request], labels), labels)
+    assert np.array_equal(reference_data(request), request.retain)
+    assert not len(undetected(request))
 
 
 TEN_OF_FOUR = np.tile(np.arange(4), 10)
@@ -208,6 +270,11 @@ TEN_OF_FOUR = np.tile(np.arange(4), 10)
         ("incremental", {"steps": 5, "per_class": 2}, "leave nothing of class 0"),
         ("depoisoning", {"flips": 10}, "flip fewer"),
         ("depoisoning", {"pairing": "worst"}, "pairing"),
+        ("depoisoning", {"known_fraction": 0}, "known_fraction"),
+        ("depoisoning", {"known_fraction": 1.5}, "known_fraction"),
+        ("depoisoning", {"known_fraction": -0.5}, "known_fraction"),
+        ("depoisoning", {"known_fraction": "nan"}, "known_fraction"),
+        ("depoisoning", {"known_fraction": 0.04}, "none of the 12 flipped samples of a class; know at least 0.083"),
         ("depoisoning", {"flip": 3}, "did you mean flips?"),
         ("class_remova", {}, "did you mean class_removal?"),
     ],
