@@ -1,11 +1,11 @@
-# make demo | make test | make lint: each sets up what it needs first.
+# make demo | make test | make lint | make docs: each sets up what it needs first.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow lint check-numbers update-numbers clean
+.PHONY: setup demo test test-slow lint docs check-docs check-numbers update-numbers clean
 
 setup: $(VENV)/.ready
 
@@ -24,11 +24,21 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -n 2 -m slow
 
-lint: setup
+lint: setup check-docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# docs/methods.md says what the methods' files say.
+docs: setup
+	mkdir -p build
+	$(BIN)/python run_benchmark.py list methods --markdown > build/methods.md
+	mv build/methods.md docs/methods.md
+
+check-docs: setup
+	$(BIN)/python run_benchmark.py list methods --markdown | diff docs/methods.md - || \
+		{ echo 'docs/methods.md is stale; run make docs' >&2; exit 1; }
 
 # A small fixed benchmark against its stored baseline: fails when a number moved.
 check-numbers: setup

@@ -94,6 +94,12 @@ def parser() -> argparse.ArgumentParser:
     _add_run(verbs)
     listing = verbs.add_parser("list", help="what there is: methods, scenarios, data sets, ...")
     listing.add_argument("kind", nargs="?", metavar="KIND", help="one of " + ", ".join(LISTS))
+    listing.add_argument(
+        "--markdown",
+        nargs="*",
+        metavar="NAME|FILE",
+        help="with methods: the handbook, or the sections of these methods",
+    )
     listing.set_defaults(act=_list)
     check = verbs.add_parser("check", help="contract tests on a method, by name or by path to its file")
     check.add_argument("method", nargs="+", help="registered name, `all`, or path/to/method.py")
@@ -193,6 +199,13 @@ def _words(chosen: argparse.Namespace) -> list[str]:
 
 
 def _list(chosen: argparse.Namespace) -> int:
+    if chosen.markdown is not None:
+        if chosen.kind != "methods":
+            raise UsageError("--markdown writes the handbook of the methods: list methods --markdown")
+        from bench import handbook
+
+        print("\n\n".join(map(handbook.section, chosen.markdown)) or handbook.page())
+        return OK
     from bench import catalog
 
     print(catalog.text(chosen.kind))

@@ -38,6 +38,11 @@ def names(kind: str) -> list[str]:
     return sorted({path.stem for path in _files(kind)} | {point.name for point in _points(kind)})
 
 
+def shipped(kind: str) -> list[str]:
+    """Names of the plug-ins that come with the benchmark, sorted."""
+    return [path.stem for path in _files(kind)]
+
+
 def load(kind: str, name: str) -> Any:
     """The class or function that `name` stands for; `name` may be a path to a Python file.
 

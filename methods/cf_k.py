@@ -18,13 +18,14 @@ class CFk(Method):
 
     Layers are counted as in `eu_k`. k = 3 and training by the original's recipe follow the PGU paper's EU-k.
 
-    Deviations: Goel et al. train 30 epochs at learning rate 0.1 with warm restarts and gradient clipping; they let
-    BatchNorm statistics of the frozen layers drift, here they are frozen.
+    Deviations: Goel et al. train 30 epochs at learning rate 0.1 with warm restarts, batches of 64 and gradient
+    clipping; they let BatchNorm statistics of the frozen layers drift, here they are frozen.
     """
 
     needs: ClassVar[Need] = Need.RETAIN
     cite: ClassVar[str] = "goel2022eval"
     budget: ClassVar[str | None] = "k"
+    cost: ClassVar[str] = "epochs x (1 + 2t) n_retain F1, with t the share of a forward pass that the tail takes"
 
     k: int = Field(default=3, ge=0, le=10_000, description="weight layers trained, from the last; at most all")
     epochs: int | None = Field(default=None, ge=0, le=10_000, description="epochs of training; none: the recipe's")

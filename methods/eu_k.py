@@ -21,14 +21,16 @@ class EUk(Method):
     run; whatever runs after the first of the last k (one retained example is read to see it), BatchNorm and shortcuts
     included, is redrawn and trained too. k = 3 and training by the original's recipe are the choices of the PGU paper.
 
-    Deviations: Goel et al. train 62 epochs at learning rate 0.1 with warm restarts and gradient clipping, draw Kaiming
-    normal weights and zero biases (`init = "kaiming"`), and leave BatchNorm of the tail as trained (`keep_tail_bn`),
-    with what it knows of the forget set; they let statistics of the frozen layers drift, here they are frozen.
+    Deviations: Goel et al. train 62 epochs at learning rate 0.1 with warm restarts, batches of 64 and gradient
+    clipping, draw Kaiming normal weights and zero biases (`init = "kaiming"`), and leave BatchNorm of the tail as
+    trained (`keep_tail_bn`), with what it knows of the forget set; they let statistics of the frozen layers drift, here
+    they are frozen.
     """
 
     needs: ClassVar[Need] = Need.RETAIN
     cite: ClassVar[str] = "goel2022eval"
     budget: ClassVar[str | None] = "k"
+    cost: ClassVar[str] = "epochs x (1 + 2t) n_retain F1, with t the share of a forward pass that the tail takes"
 
     k: int = Field(default=3, ge=0, le=10_000, description="weight layers redrawn, from the last; at most all")
     epochs: int | None = Field(default=None, ge=0, le=10_000, description="epochs of training; none: the recipe's")

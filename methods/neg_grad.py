@@ -30,6 +30,7 @@ class NegGrad(Method):
     needs: ClassVar[Need] = Need.FORGET | Need.VALIDATION
     cite: ClassVar[str] = "golatkar2020eternal"
     batch_norm: ClassVar[str] = "eval"
+    cost: ClassVar[str] = "at most epochs x (4 n_forget + n_validation) F1"
 
     lr: float = Field(default=1e-4, gt=0, le=10, description="constant learning rate")
     epochs: int = Field(default=5, ge=0, le=10_000, description="most passes over the forget set")

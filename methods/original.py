@@ -11,12 +11,16 @@ if TYPE_CHECKING:
 
 
 class Original(Method):
-    """Returns the original model: forgets nothing, costs nothing, reads nothing."""
+    """Returns the original model: forgets nothing, costs nothing, reads nothing.
+
+    No deviations: it comes from no paper.
+    """
 
     batch_norm: ClassVar[str] = "frozen"
     budget: ClassVar[str | None] = None
     stochastic: ClassVar[bool] = False
     identity: ClassVar[bool] = True
+    cost: ClassVar[str] = "nothing"
 
     def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> nn.Module:
         """Return `model` in evaluation mode."""

@@ -38,21 +38,26 @@ class PGU(Method):
     ResNet-18, 0.95 for SmallVGG. The code uses learning rates 0.1 to 0.01 for AllCNN and 0.1 to 0.05 in depoisoning,
     batch 100 for class removal, and gamma 0.95 for ResNet-18's `conv1` and `layer2.0.conv1`.
 
-    Deviations. From the paper: equation 1 has the sign of the entropy term reversed; the loss is a batch mean. From the
-    code: statistics are never augmented, patches have the layer's stride, rank is the paper's (`stride`, `rank_rule`
-    restore the code's); a symmetric eigensolver, which clamps negative eigenvalues (`notes.clamped`, their largest
-    share) instead of taking their absolute value; all of `epochs` train, the code's first only evaluates; without
-    convergence the last model, not the untouched one; class removal ends at chance, guarded by validation data, where
-    the code reads retained data; depoisoning subtracts the poison's statistics where the code reads the clean data, is
-    guarded by validation, not test, data, and scales all of M, the code its last 400 directions (`trainable_tail`);
-    the forget set is shuffled, in the code for class removal only. Incremental: the rule looks at the current request's
-    forget set, not at all forgotten so far, which is gone.
+    Deviations from the paper: equation 1 has the sign of the entropy term reversed; the loss is a batch mean.
+
+    Deviations from the code: statistics are never augmented, patches have the layer's stride, rank is the paper's
+    (`stride`, `rank_rule` restore the code's); a symmetric eigensolver, which clamps negative eigenvalues
+    (`notes.clamped`, their largest share) instead of taking their absolute value; all of `epochs` train, the code's
+    first only evaluates; without convergence the last model, not the untouched one; class removal ends at chance,
+    guarded by validation data, where the code reads retained data; depoisoning subtracts the poison's statistics where
+    the code reads the clean data, is guarded by validation, not test, data, and scales all of M, the code its last 400
+    directions (`trainable_tail`); the forget set is shuffled, in the code for class removal only; in incremental
+    removal the rule looks at the current request's forget set, not at all forgotten so far, which is gone.
     """
 
     needs: ClassVar[Need] = Need.FORGET | Need.VALIDATION | Need.STATISTICS
     cite: ClassVar[str] = "hoang2024pgu"
     prepares_with: ClassVar[tuple[str, ...] | None] = ("stride",)
     batch_norm: ClassVar[str] = "frozen"
+    cost: ClassVar[str] = (
+        "n_train F1 once; (2 n_forget + n_validation) F1, and at most epochs x (4 n_forget + n_validation) F1; "
+        "Gram matrices and their eigenvectors on top"
+    )
 
     gamma: float = Field(default=0.9, ge=0, le=1, description="share of the spectrum to protect; 1 freezes the layers")
     layer_gamma: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(

@@ -33,6 +33,9 @@ class Scrub(Method):
 
     needs: ClassVar[Need] = Need.FORGET | Need.RETAIN
     cite: ClassVar[str] = "kurmanji2023scrub"
+    cost: ClassVar[str] = (
+        "epochs x 4 n_retain F1 + msteps x 4 n_forget F1; rewind: + epochs x n_forget F1 + n_validation F1"
+    )
 
     temperature: float = Field(default=4.0, gt=0, le=1_000, description="T")
     alpha: float = Field(

@@ -206,7 +206,10 @@ def loaded_and_seconds(*words: str) -> tuple[set[str], float]:
 
 @pytest.mark.parametrize(
     "words",
-    ["--help", "run --help", "--version", "list", "list methods", "--dry-run", "--methods srub", "--seeds 0 --dry-run"],
+    [
+        *("--help", "run --help", "--version", "list", "list methods", "list methods --markdown"),
+        *("--dry-run", "--methods srub", "--seeds 0 --dry-run"),
+    ],
 )
 def test_what_needs_no_model_is_quick_and_loads_nothing_heavy(words: str) -> None:
     tries = []
