@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, functools.partial(_terminated, os.getpid()))
+            signal.signal(signal.SIGTERM, _terminated)
+            _spare_workers()
         return _dispatch(words)
     except UsageError as error:
         print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
@@ -62,11 +63,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
 
 
-def _terminated(process: int, number: int, frame: object) -> None:
-    """End as Ctrl-C does; a worker that inherited this handler ends at once."""
-    if os.getpid() != process:
-        os._exit(128 + number)
+def _terminated(number: int, frame: object) -> None:
+    """End as Ctrl-C does."""
     raise KeyboardInterrupt
+
+
+@functools.cache
+def _spare_workers() -> None:
+    """Keep our handler of SIGTERM out of forked workers.
+
+    A pool ends its idle workers with SIGTERM. Python only notes a signal and runs the handler later: a worker that is
+    about to wait for a lock would wait for ever, and the pool for the worker.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_default_sigterm)
+
+
+def _default_sigterm() -> None:
+    if signal.getsignal(signal.SIGTERM) is _terminated:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _dispatch(words: list[str]) -> int:

@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import TINY, FinishedRun, Place, numbers
+from command import ROOT, TINY, FinishedRun, Place, numbers
 from test_registry import ARCHITECTURE, DATASET
 
 from bench.records import Record, load
@@ -289,6 +291,16 @@ def test_four_requests_in_a_row(run: Place) -> None:
     assert read == [3 * (600 - 30 * (step + 1)) for step in range(4)]
     assert value(records, "pgu", "samples_read", "train") == 600
     assert value(records, "pgu", "samples_read", "train", 1) == 0
+
+
+def test_a_forked_worker_ends_at_sigterm_whatever_it_waits_for() -> None:
+    """A handler in Python runs between two instructions: a worker that waits for a lock could miss it for ever."""
+    script = (
+        "import os, signal, sys; from bench import cli; cli.main(['list', 'recipes']); child = os.fork()\n"
+        "if not child: os._exit(signal.getsignal(signal.SIGTERM) != signal.SIG_DFL)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, capture_output=True)
 
 
 def test_depoisoning_starts_from_wrong_labels(run: Place) -> None:
