@@ -54,15 +54,19 @@ class Linearized:
 
         Raises ValueError for a `v` of another length, or another curvature.
         """
+        total = torch.zeros_like(self.flat, dtype=torch.float64)
+        for x, y in part.batches(size):
+            total += self.batch_product(x, y, v, curvature)
+        return total.to(self.flat.dtype)
+
+    def batch_product(self, x: Tensor, y: Tensor, v: Tensor, curvature: Curvature = "ggn") -> Tensor:
+        """The same for the examples `x` with labels `y` alone."""
         if v.shape != self.flat.shape:
             raise ValueError(f"expected a vector of {len(self.flat)} numbers, got {tuple(v.shape)}")
         if curvature not in get_args(Curvature):
             raise ValueError(f"curvature must be one of {', '.join(get_args(Curvature))}, got {curvature!r}")
         tangents = [t.view_as(leaf) for t, leaf in zip(self._split(v.to(self.flat.dtype)), self._leaves, strict=True)]
-        total = torch.zeros_like(self.flat, dtype=torch.float64)
-        for x, y in part.batches(size):
-            total += self._hessian(x, y, tangents) if curvature == "hessian" else self._gauss(x, tangents, curvature)
-        return total.to(self.flat.dtype)
+        return self._hessian(x, y, tangents) if curvature == "hessian" else self._gauss(x, tangents, curvature)
 
     def put(self, flat: Tensor) -> None:
         """Write the weights `[P]` into the model."""

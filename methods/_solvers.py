@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -97,6 +98,42 @@ def exact(product: Product, b: Tensor, damping: float) -> Tensor:
     if int(info):
         raise ValueError(f"the curvature with damping {damping:g} is not positive definite; raise the damping")
     return torch.cholesky_solve(b.double()[:, None], factor)[:, 0].to(b.dtype)
+
+
+class Recursion(NamedTuple):
+    """What LiSSA found: the estimate `[P]`, its iterations, and whether its steps had stopped falling but not grown."""
+
+    solution: Tensor
+    iterations: int
+    settled: bool
+
+
+def lissa(
+    products: Iterator[Product], b: Tensor, *, damping: float, scale: float, patience: int, iterations: int
+) -> Recursion:
+    """Estimate (A + damping I)^-1 b from noisy products (LiSSA; Agarwal et al., JMLR 2017; Koh and Liang, ICML 2017).
+
+    v <- b + (1 - damping / scale) v - A v / scale, from v = b; the answer is v / scale. The fixed point is exact; the
+    recursion contracts if `scale` exceeds half the largest eigenvalue of A + damping I. It ends once ||change of v||
+    has not fallen below its lowest for `patience` iterations, or after `iterations`.
+
+    Args:
+        products: one product v -> A v an iteration, such as that of a minibatch, scaled up; its mean must be A v.
+
+    Raises ValueError when it diverges.
+    """
+    v, lowest, waited = b.clone(), math.inf, 0
+    for done, product in enumerate(itertools.islice(products, iterations), 1):
+        change = b - product(v) / scale - v * (damping / scale)
+        v = v + change
+        size = float(change.norm())
+        if not size <= 1e6 * float(b.norm()):
+            raise ValueError(f"LiSSA diverges with scale {scale:g}; raise it above half the largest eigenvalue")
+        waited = 0 if size < lowest else waited + 1
+        lowest = min(lowest, size)
+        if waited >= patience:
+            return Recursion(v / scale, done, settled=size < 2 * lowest)  # steps that grow are on their way out
+    return Recursion(v / scale, iterations, settled=False)
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

@@ -298,7 +298,8 @@ def test_a_forked_worker_ends_at_sigterm_whatever_it_waits_for() -> None:
     script = (
         "import os, signal, sys; from bench import cli; cli.main(['list', 'recipes']); child = os.fork()\n"
         "if not child: os._exit(signal.getsignal(signal.SIGTERM) != signal.SIG_DFL)\n"
-        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)"
+        "parent = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or parent)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, capture_output=True)
 
