@@ -36,7 +36,7 @@ class FirstOrder(Method):
     batch_norm: ClassVar[str] = "eval"
     budget: ClassVar[str | None] = "steps"
     stochastic: ClassVar[bool] = False
-    cost: ClassVar[str] = "steps x 3 n_forget F1, twice that with corrected labels; no backward pass below the tail"
+    cost: ClassVar[str] = "steps × 3 n_forget F1, twice that with true labels; no backward pass below the tail"
     search: ClassVar[dict[str, tuple[Any, ...]]] = {
         "tau": (2e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1),
         "steps": (1, 3, 10),

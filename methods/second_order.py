@@ -47,7 +47,7 @@ class SecondOrder(Method):
     cite: ClassVar[str] = "warnecke2023features"
     batch_norm: ClassVar[str] = "eval"
     budget: ClassVar[str | None] = "iterations"
-    cost: ClassVar[str] = "3 n_forget F1, and per product 6 n_retain F1 (ggn 4); lissa: of a minibatch instead"
+    cost: ClassVar[str] = "3 n_forget F1, and products × 6 batch_size F1 (lissa) or 6 n_retain F1 (cg); ggn: 4 for 6"
     search: ClassVar[dict[str, tuple[Any, ...]]] = {
         "solver": ("lissa", "cg"),
         "curvature": ("hessian", "ggn"),
