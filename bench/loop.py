@@ -1,8 +1,7 @@
 """The plain training loop of one model, with the optimizers and schedules that a recipe can name.
 
-The optimizers do what `torch.optim` does, in a few fused calls: constructing one of torch's imports its
-compiler (1.1 s in every process), which a ten-second benchmark notices. `tests/test_training.py` holds both
-against torch's own.
+The optimizers are torch's, by their functional forms: constructing one of `torch.optim` imports torch's compiler
+(1.1 s in every process), which a ten-second benchmark notices.
 """
 
 from __future__ import annotations
@@ -44,31 +43,24 @@ class SGD:
     ) -> None:
         self.parameters = list(parameters)
         self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
-        self.velocity: list[Tensor] = []
+        self.velocity: list[Tensor | None] = []
         self.moving: list[Tensor] = []
 
     def step(self, lr: float) -> None:
         """Take one step with the gradients in `.grad`, then drop them. Parameters without one stay."""
+        from torch.optim.sgd import sgd
+
         with torch.no_grad():  # not a decorator: torch stays unimported until it is used
             moving, gradients = _with_gradients(self.parameters, self.moving if self.momentum else ())
+            if not (self.momentum and self.velocity):
+                self.velocity = [None] * len(moving)
             self.moving = moving
-            if self.weight_decay:
-                gradients = list(torch._foreach_add(gradients, moving, alpha=self.weight_decay))
-            if self.momentum:
-                gradients = self._with_momentum(gradients)
-            torch._foreach_add_(moving, gradients, alpha=-lr)
+            sgd(
+                moving, gradients, self.velocity, foreach=True, lr=lr, momentum=self.momentum, dampening=0,
+                nesterov=self.nesterov, weight_decay=self.weight_decay, maximize=False,
+            )  # fmt: skip
             for p in moving:
                 p.grad = None
-
-    def _with_momentum(self, gradients: list[Tensor]) -> list[Tensor]:
-        if not self.velocity:
-            self.velocity = [g.clone() for g in gradients]
-        else:
-            torch._foreach_mul_(self.velocity, self.momentum)
-            torch._foreach_add_(self.velocity, gradients)
-        if self.nesterov:
-            return list(torch._foreach_add(gradients, self.velocity, alpha=self.momentum))
-        return self.velocity
 
 
 class Adam:
@@ -87,26 +79,23 @@ class Adam:
         self.moving: list[Tensor] = []
         self.first: list[Tensor] = []
         self.second: list[Tensor] = []
-        self.steps = 0
+        self.steps: list[Tensor] = []
 
     def step(self, lr: float) -> None:
         """Take one step with the gradients in `.grad`, then drop them. Parameters without one stay."""
+        from torch.optim.adam import adam
+
         with torch.no_grad():  # not a decorator: torch stays unimported until it is used
             moving, gradients = _with_gradients(self.parameters, self.moving)
+            if not self.moving:
+                self.first, self.second = ([torch.zeros_like(g) for g in gradients] for _ in range(2))
+                self.steps = [torch.zeros(()) for _ in gradients]
             self.moving = moving
-            if self.weight_decay:
-                gradients = list(torch._foreach_add(gradients, moving, alpha=self.weight_decay))
-            if not self.first:
-                self.first = [torch.zeros_like(g) for g in gradients]
-                self.second = [torch.zeros_like(g) for g in gradients]
-            self.steps += 1
-            torch._foreach_lerp_(self.first, gradients, 1 - self.betas[0])
-            torch._foreach_mul_(self.second, self.betas[1])
-            torch._foreach_addcmul_(self.second, gradients, gradients, 1 - self.betas[1])
-            scale = torch._foreach_sqrt(self.second)
-            torch._foreach_div_(scale, math.sqrt(1 - self.betas[1] ** self.steps))
-            torch._foreach_add_(scale, self.epsilon)
-            torch._foreach_addcdiv_(moving, self.first, scale, -lr / (1 - self.betas[0] ** self.steps))
+            adam(
+                moving, gradients, self.first, self.second, [], self.steps, foreach=True, amsgrad=False, lr=lr,
+                beta1=self.betas[0], beta2=self.betas[1], eps=self.epsilon, weight_decay=self.weight_decay,
+                maximize=False,
+            )  # fmt: skip
             for p in moving:
                 p.grad = None
 

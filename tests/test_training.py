@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -89,6 +92,17 @@ def test_a_step_drops_the_gradients_and_leaves_parameters_without_one(kind: type
     update.step(0.1)
     assert all(p.grad is None for p in net.parameters())
     assert all(torch.equal(value, net[0].state_dict()[name]) for name, value in before.items())
+
+
+def test_a_step_does_not_import_the_compiler_of_torch() -> None:
+    code = (
+        "import sys, torch\nfrom bench import loop\n"
+        "for kind in (loop.SGD, loop.Adam):\n"
+        "    p = torch.ones(2, requires_grad=True)\n    p.sum().backward()\n    kind([p]).step(0.1)\n"
+        "    assert p[0] < 1\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
 def test_a_recipe_names_its_optimizer() -> None:
