@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.statistics import roc_curve
+
 Array = NDArray[np.float64]
 
 # The ranges of the paper's figures in nats, with the paper's number of bins.
@@ -34,24 +36,12 @@ def binned(values: Array, edges: Array) -> NDArray[np.int64]:
     return np.concatenate([[below], inside, [above]]).astype(np.int64)
 
 
-def roc(positives: Array, negatives: Array) -> tuple[Array, Array]:
-    """False and true positive rates at every distinct score, from (0, 0) to (1, 1); larger scores are positive.
-
-    Tied scores share one threshold, so a line between two points is what a coin flip on the tie would give.
-    """
-    scores = np.concatenate([positives, negatives])
-    order = np.argsort(-scores, kind="stable")
-    hits = np.concatenate([np.ones(len(positives)), np.zeros(len(negatives))])[order]
-    last = np.append(np.diff(scores[order]) != 0, True)
-    true, false = np.cumsum(hits)[last], np.cumsum(1 - hits)[last]
-    return np.append(0.0, false / len(negatives)), np.append(0.0, true / len(positives))
-
-
 def rates(positives: Array, negatives: Array, grid: Array) -> Array:
     """True positive rates `[repeats, grid]` of each repeat's scores against the scores of all retrained models."""
     pooled = negatives[np.isfinite(negatives)]
-    curves = [roc(own[np.isfinite(own)], pooled) for own in positives if np.isfinite(own).any()]
-    return np.array([np.interp(grid, false, true) for false, true in curves]).reshape(-1, len(grid))
+    curves = (roc_curve(own[np.isfinite(own)], pooled) for own in positives)
+    drawn = [np.interp(grid, false, true) for false, true in curves if len(false)]
+    return np.array(drawn).reshape(-1, len(grid))
 
 
 def lowest_rate(negatives: Array) -> float:

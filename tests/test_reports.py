@@ -222,9 +222,11 @@ def test_roc_of_known_scores() -> None:
     apart = curves.rates(np.ones((1, 5)), np.zeros((2, 5)), grid)
     assert np.allclose(apart, 1)
     draws = np.random.default_rng(0).normal(size=(2, 400))
-    false, true = curves.roc(draws[0] + 1, draws[1])
     wins = (draws[0][:, None] + 1 > draws[1]).mean()
-    assert np.trapezoid(true, false) == pytest.approx(wins)
+    [drawn] = curves.rates(draws[:1] + 1, draws[1:], np.linspace(0, 1, 4001))
+    assert np.trapezoid(drawn, dx=1 / 4000) == pytest.approx(wins, abs=1e-3)
+    assert curves.rates(np.full((2, 5), np.nan), draws[1:], grid).shape == (0, 11)
+    assert curves.rates(draws[:1], np.full((2, 5), np.nan), grid).shape == (0, 11)
 
 
 def test_figures_are_those_the_run_has_numbers_for(built: Path) -> None:
