@@ -158,14 +158,7 @@ def prepare_out(config: Config, out: Path | None) -> Path:
     """The results folder, made and writable; raises UsageError before any work otherwise."""
     today = datetime.date.today().isoformat()
     folder = out or Path("results") / f"{config.scenario}-{today}-{config_hash(config)}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"cannot make the results folder {folder}: {error.strerror}; choose another with --out"
-        ) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"the results folder {folder} is not writable; choose another with --out")
+    records.require_folder(folder, "the results folder", "--out")
     return folder
 
 

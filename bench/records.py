@@ -54,6 +54,16 @@ class Results:
     samples: dict[str, np.ndarray]
 
 
+def require_folder(folder: Path, what: str, flag: str) -> None:
+    """Make a folder that can be written; raises UsageError, before any work, if that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make {what} {folder}: {error.strerror}; choose another with {flag}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{what} {folder} is not writable; choose another with {flag}")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees the old file or the whole new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)

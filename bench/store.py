@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 
 from bench.interface import Dataset, UsageError
-from bench.records import write_whole
+from bench.records import require_folder, write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = (ROOT / "methods", ROOT / "attacks")
 
 
 class StoreError(UsageError):
-    """The store cannot be used or written: a full disk, missing rights."""
+    """The store cannot be written any more: a full disk, missing rights."""
 
 
 class Damaged(Exception):
@@ -104,18 +104,10 @@ class Store:
     """The folder. Safe for several writers: equal keys hold equal contents, and files appear whole."""
 
     def __init__(self, folder: Path, *, create: bool = True) -> None:
-        """Open or make the folder; raises StoreError if it cannot be written. Without `create`, only for asking."""
+        """Open or make the folder; raises UsageError if it cannot be written. Without `create`, only for asking."""
         self.folder = folder
-        if not create:
-            return
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"cannot use {folder} as the store ({error.strerror}); choose another with --store"
-            ) from error
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise StoreError(f"the store {folder} is not writable; choose another with --store")
+        if create:
+            require_folder(folder, "the store", "--store")
 
     def path(self, kind: str, key: str) -> Path:
         """Where the entry is or would be."""
