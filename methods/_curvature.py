@@ -68,6 +68,26 @@ class Linearized:
         tangents = [t.view_as(leaf) for t, leaf in zip(self._split(v.to(self.flat.dtype)), self._leaves, strict=True)]
         return self._hessian(x, y, tangents) if curvature == "hessian" else self._gauss(x, tangents, curvature)
 
+    def jacobian(self, x: Tensor) -> Tensor:
+        """The Jacobian of every example's logits, `[n, C, P]`: one backward pass an example and class."""
+        found: Tensor | None = None  # filled in place: a list of rows would need the space twice
+        for at, image in enumerate(x.split(1)):
+            logits = self._logits(image, self._leaves)[0]
+            each = torch.eye(len(logits), dtype=logits.dtype, device=logits.device)
+            rows = torch.autograd.grad(logits, self._leaves, each, is_grads_batched=True, materialize_grads=True)
+            found = logits.new_empty(len(x), len(logits), len(self.flat)) if found is None else found
+            torch.cat([row.flatten(1) for row in rows], 1, out=found[at])
+        assert found is not None, "no example"
+        return found
+
+    def pullback(self, x: Tensor, u: Tensor, size: int = 256) -> Tensor:
+        """Sum over examples of J^T u, `[P]`, for `u` `[n, C]`."""
+        total = torch.zeros_like(self.flat, dtype=torch.float64)
+        for images, cotangents in zip(x.split(size), u.split(size), strict=True):
+            logits = self._logits(images, self._leaves)
+            total += _flat(torch.autograd.grad(logits, self._leaves, cotangents, materialize_grads=True))
+        return total.to(self.flat.dtype)
+
     def put(self, flat: Tensor) -> None:
         """Write the weights `[P]` into the model."""
         with torch.no_grad():

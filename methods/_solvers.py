@@ -22,16 +22,21 @@ class Solution(NamedTuple):
     Attributes:
         solutions: one row per shift, in the order asked, `[shifts, P]`.
         iterations: products taken that led to a step.
-        residual: ||b - (A + s I) x|| / ||b|| at the smallest shift s, by the recurrence; 0 for b = 0. The other shifts'
-            residuals are no larger. It does not fall at every iteration.
+        residuals: ||b - (A + s I) x|| / ||b|| for each shift s, by the recurrence; 0 for b = 0. The smallest shift has
+            the largest; they do not fall at every iteration.
         indefinite: it stopped at a direction v with v^T (A + s I) v <= 0 (or not a number): the matrix is not positive
             definite, the solutions are those before that direction, and are not solutions.
     """
 
     solutions: Tensor
     iterations: int
-    residual: float
+    residuals: tuple[float, ...]
     indefinite: bool
+
+    @property
+    def residual(self) -> float:
+        """The largest relative residual, that of the smallest shift."""
+        return max(self.residuals)
 
 
 def conjugate_gradients(
@@ -71,7 +76,7 @@ def conjugate_gradients(
         q = product(p[seed]).add(p[seed], alpha=lowest)
         curvature = _dot(p[seed], q)
         if not curvature > 0:
-            return Solution(x, done, (square / start) ** 0.5, indefinite=True)
+            return Solution(x, done, _residuals(zeta, square, start), indefinite=True)
         before, step = step, square / curvature
         ratio = 1 / (1 + step * sigma + (step * momentum / before) * (1 - ratio))
         zeta = zeta * ratio
@@ -81,7 +86,11 @@ def conjugate_gradients(
         momentum = square / last
         p.mul_((momentum * ratio**2).to(b.dtype)[:, None]).addr_(zeta.to(b.dtype), r)
         done += 1
-    return Solution(x, done, (square / start) ** 0.5 if start else 0.0, indefinite=False)
+    return Solution(x, done, _residuals(zeta, square, start), indefinite=False)
+
+
+def _residuals(zeta: Tensor, square: float, start: float) -> tuple[float, ...]:
+    return tuple((zeta.abs() * ((square / start) ** 0.5 if start else 0.0)).tolist())
 
 
 def exact(product: Product, b: Tensor, damping: float) -> Tensor:

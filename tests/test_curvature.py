@@ -255,11 +255,11 @@ def test_every_iteration_is_one_product_and_the_residual_is_true() -> None:
         products.append(v)
         return matrix @ v
 
-    found = conjugate_gradients(product, b, (1.0, 4.0), tolerance=0.0, iterations=7)
+    found = conjugate_gradients(product, b, (4.0, 1.0), tolerance=0.0, iterations=7)
     assert found.iterations == len(products) == 7
-    rest = b - matrix @ found.solutions[0] - found.solutions[0]
-    assert found.residual == pytest.approx(float(rest.norm() / b.norm()), rel=1e-10)
-    assert found.residual > 1e-6
+    rests = [b - matrix @ x - shift * x for shift, x in zip((4.0, 1.0), found.solutions, strict=True)]
+    assert found.residuals == pytest.approx([float(rest.norm() / b.norm()) for rest in rests], rel=1e-10)
+    assert found.residual == found.residuals[1] > found.residuals[0] > 1e-6
     loose = conjugate_gradients(product, b, (1.0,), tolerance=0.1, iterations=100)
     assert loose.residual <= 0.1 and loose.iterations < 40
 
