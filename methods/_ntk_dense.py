@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 COLUMNS = 4096  # of a tile converted to float64 at once
 
 
-def examples(part: Part, most: int | None = None, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """The first `most` images and labels of a part, in the generator's order."""
+def examples(part: Part, most: int | None = None) -> tuple[Tensor, Tensor]:
+    """Images and labels of a part, or of a random sample of `most` of them, always the same."""
+    sampled = most is not None and most < len(part)
+    order, left = torch.Generator().manual_seed(0) if sampled else None, len(part) if most is None else most
     xs: list[Tensor] = []
     ys: list[Tensor] = []
-    left = len(part) if most is None else min(most, len(part))
-    for x, y in part.batches(max(1, min(left, 250)), generator):
+    for x, y in part.batches(min(left, 250), order):
         xs, ys, left = [*xs, x[:left]], [*ys, y[:left]], left - len(y)
         if left <= 0:
             break

@@ -34,10 +34,14 @@ class Taken(NamedTuple):
 
 
 def accuracy(model: nn.Module, part: Part) -> float:
-    """Percent of a probe that `model` gets right: at most 2,000 examples of `part`, always the same ones."""
+    """Percent of a probe that `model` gets right: at most 2,000 examples of `part`, always the same ones.
+
+    Outputs that are not finite are wrong.
+    """
     probe = islice(part.batches(BATCH, torch.Generator().manual_seed(0)), BATCHES)
     with torch.no_grad():
-        right = [model(x).argmax(1) == y for x, y in probe]
+        answers = [(model(x), y) for x, y in probe]
+        right = [(logits.argmax(1) == y) & logits.isfinite().all(1) for logits, y in answers]
     return 100 * float(torch.cat(right).double().mean())
 
 

@@ -34,9 +34,10 @@ class Rows:
         self, size: int, generator: torch.Generator | None = None, *, augment: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         assert not augment
+        order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
         for start, stop in batch_bounds(len(self), size):
             self.taken += stop - start
-            yield self.x[start:stop], self.y[start:stop]
+            yield self.x[order[start:stop]], self.y[order[start:stop]]
 
 
 @pytest.fixture(autouse=True)
