@@ -41,7 +41,7 @@ class NTK(Method):
     ours; none was chosen on the benchmark's numbers. The dense form looks neither at them nor at the deadline.
 
     Status `shortened`: only a part of the step with the largest damping passes; `refused`: not even a quarter does, the
-    model is unchanged; `not_converged`: the system of the step taken is left with more than a tenth of its right-hand
+    model is unchanged; `unsettled`: the system of the step taken is left with more than a tenth of its right-hand
     side (that of squared error needs over a thousand iterations); `late`: the deadline passed, the step of the
     iterations so far; `wrecked`: the dense form, which has no safeguard, lost `max_drop` points or more. Notes: the
     damping, the share of its step, points lost, iterations, relative residual, the step's length in lengths of the
@@ -133,10 +133,10 @@ class NTK(Method):
         taken = _safeguard.take(linear, found.solutions, data.retain, self.max_drop)
         residual = found.residuals[taken.at]
         rough = residual > max(UNSOLVED, self.tolerance)
-        said = [taken.status, "late" if late else "ok", "not_converged" if rough else "ok"]
+        said = [taken.status, "late" if late else "ok", "unsettled" if rough else "ok"]
         notes = {"damping": shifts[taken.at] / ridge, "step": taken.scale}
         notes |= {"iterations": found.iterations, "residual": residual}
-        notes["length"] = taken.scale * float(found.solutions[taken.at].norm() / linear.flat.norm())
+        notes["relative_change"] = taken.scale * float(found.solutions[taken.at].norm() / linear.flat.norm())
         notes |= {} if self.max_drop is None else {"drop": taken.drop}
         return Unlearned(linear.model, status=" and ".join(w for w in said if w != "ok") or "ok", notes=notes)
 
@@ -166,5 +166,5 @@ class NTK(Method):
         linear.put(linear.flat + step)
         drop = before - _safeguard.accuracy(model, data.retain)
         wrecked = self.max_drop is not None and not drop < self.max_drop
-        notes = {"samples": n, "length": float(step.norm() / linear.flat.norm()), "drop": drop}
+        notes = {"samples": n, "relative_change": float(step.norm() / linear.flat.norm()), "drop": drop}
         return Unlearned(model, status="wrecked" if wrecked else "ok", notes=notes)
