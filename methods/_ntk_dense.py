@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 COLUMNS = 4096  # of a tile converted to float64 at once
 
 
-def examples(part: Part, most: int | None = None) -> tuple[Tensor, Tensor]:
-    """Images and labels of a part, or of a random sample of `most` of them, always the same."""
+def examples(part: Part, generator: torch.Generator, most: int | None = None) -> tuple[Tensor, Tensor]:
+    """Images and labels of a part, or of a random sample of `most` of them."""
     sampled = most is not None and most < len(part)
-    order, left = torch.Generator().manual_seed(0) if sampled else None, len(part) if most is None else most
+    order, left = generator if sampled else None, len(part) if most is None else most
     xs: list[Tensor] = []
     ys: list[Tensor] = []
     for x, y in part.batches(min(left, 250), order):

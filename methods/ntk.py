@@ -31,9 +31,9 @@ class NTK(Method):
     the "trapezium" rule; residuals are those of cross-entropy, the curvature is squared error's, as in their code.
 
     Deviations of `matrix_free`: all retained data (the PGU paper's row has 1,500 of 49,500; what a sample does not see,
-    the step does not spare); the Gauss-Newton curvature of cross-entropy instead of
-    J^T J; undoing the pull of the forget set on a model that training has brought to rest (`rhs`), instead of the
-    difference of two solutions, which is exact only around the initial weights; no trapezium rule, no noise.
+    the step does not spare); the Gauss-Newton curvature of cross-entropy instead of J^T J; undoing the pull of the
+    forget set on a model that training has brought to rest (`rhs`), instead of the difference of two solutions, which
+    is exact only around the initial weights; no trapezium rule, no noise.
     BatchNorm's statistics are constants. In class removal the linearization is much less accurate.
 
     Safeguard: dampings are multiples of (examples x weight decay); the smallest whose step loses less than `max_drop`
@@ -52,7 +52,6 @@ class NTK(Method):
     cite: ClassVar[str] = "golatkar2020ntk"
     batch_norm: ClassVar[str] = "eval"
     budget: ClassVar[str | None] = "iterations"
-    stochastic: ClassVar[bool] = False
     cost: ClassVar[str] = (
         "at most iterations x 5 n_retain F1 + 3 n_forget F1 + 8 x 2,000 F1 for the safeguard; dense, with C classes: "
         "C x 2 (samples + n_forget) F1 and two factorizations of matrices of C x (samples + n_forget) rows"
@@ -87,9 +86,7 @@ class NTK(Method):
     max_drop: float | None = Field(
         default=0.5, gt=0, le=100, description="points of retained accuracy that a step must not lose; none: no check"
     )
-    samples: int = Field(
-        default=1500, ge=1, le=1_000_000, description="dense: retained examples, a fixed random choice"
-    )
+    samples: int = Field(default=1500, ge=1, le=1_000_000, description="dense: retained examples, drawn at random")
     rescale: bool = Field(default=True, description="dense: the trapezium rule, which needs the initial weights")
     memory: float = Field(default=1.0, gt=0, le=10_000, description="dense: GiB for tiles of Jacobians")
 
@@ -152,8 +149,8 @@ class NTK(Method):
 
     def _dense(self, linear: Linearized, data: DataView, ctx: Context, decay: float) -> Unlearned:
         model, before = linear.model, _safeguard.accuracy(linear.model, data.retain)
-        parts = [_ntk_dense.examples(data.retain, self.samples)]
-        parts += [_ntk_dense.examples(data.forget)] if len(data.forget) else []
+        parts = [_ntk_dense.examples(data.retain, ctx.generator, self.samples)]
+        parts += [_ntk_dense.examples(data.forget, ctx.generator)] if len(data.forget) else []
         x, y = (torch.cat(columns) for columns in zip(*parts, strict=True))
         with torch.no_grad():
             p = torch.cat([model(images).softmax(1) for images in x.split(self.batch_size)])

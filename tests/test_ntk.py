@@ -256,11 +256,12 @@ def test_the_trapezium_rule_lengthens_by_twice_the_projection_of_the_error() -> 
 
 
 def test_the_dense_form_uses_a_sample_of_the_size_asked() -> None:
-    part = rows(40)
+    part, generator = rows(40), torch.Generator().manual_seed(0)
     for count in (1, 7, 40, 100):
-        x, y = _ntk_dense.examples(part, count)
+        x, y = _ntk_dense.examples(part, generator, count)
         assert len(x) == len(y) == min(count, 40)
-    x, y = _ntk_dense.examples(part, 7)
+    x, y = _ntk_dense.examples(part, generator, 7)
+    assert not torch.equal(x, _ntk_dense.examples(part, generator, 7)[0])
     places = [next(i for i in range(40) if torch.equal(part.x[i], image)) for image in x]
     assert len(set(places)) == 7 and sorted(places) != list(range(7))
     assert torch.equal(part.y[places], y)
