@@ -66,11 +66,13 @@ def _carry_out(
                         imports.join()  # nothing may run beside what is timed next
                 with clock.phase("unlearn"):
                     failures = runner.run_methods(planned, entries, progress)
+                    reasons = {key: failure.reason for key, failure in failures.items()}
                 with clock.phase("attack"):
                     evaluation.fit_attack(planned, entries, progress)
                 with clock.phase("read out"):
-                    numbers, samples = evaluation.collect(planned, entries, failures, progress)
-            return records.Results(describe(planned, entries, failures, clock, command), numbers, samples)
+                    numbers, samples = evaluation.collect(planned, entries, reasons, progress)
+            description = describe(planned, entries, reasons, clock, command)
+            return records.Results(description, numbers, samples, runner.tracebacks(planned, failures))
         except store.Damaged:
             continue
     raise UsageError(f"the store {entries.folder} keeps losing entries; check the disk or choose another with --store")

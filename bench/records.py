@@ -47,11 +47,13 @@ class Results:
         samples: per-sample arrays for figures, by name: `log_entropy/<method>/<step>` float64
             `[models, n_forgotten]` in nats and `score/<method>` float64 `[models, n_forget]`, where the methods
             include `reference`, the retrained pool (for `log_entropy`), and `negatives`, its test models (for `score`).
+        failures: tracebacks of the runs that failed, which `save` writes and `load` leaves where they are.
     """
 
     run: dict[str, Any]
     records: list[Record]
     samples: dict[str, np.ndarray]
+    failures: str = ""
 
 
 def require_folder(folder: Path, what: str, flag: str) -> None:
@@ -115,13 +117,17 @@ def _record(path: Path, number: int, row: list[str]) -> Record:
 
 
 def save(folder: Path, results: Results) -> None:
-    """Write the three files; `records.csv` last, so that a folder with it is complete."""
+    """Write the three files, and the tracebacks if any; `records.csv` last, so that a folder with it is complete."""
     run = results.run
     run["records"] = len(results.records)
     save_run(folder, run)
     arrays = io.BytesIO()
     np.savez_compressed(arrays, **results.samples)  # type: ignore[arg-type]
     write_whole(folder / "samples.npz", arrays.getvalue())
+    if results.failures:
+        write_whole(folder / "failures.txt", results.failures.encode(errors="replace"))
+    else:
+        (folder / "failures.txt").unlink(missing_ok=True)
     place = {key: run[key] for key in ("dataset", "architecture", "scenario")}
     write_whole(folder / "records.csv", to_csv(results.records, **place).encode())
 

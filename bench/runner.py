@@ -7,8 +7,9 @@ import gc
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 
     from bench.ledger import PeakMemory
     from bench.unlearning import Done, Setting
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run of a method failed: one line for the tables, and the traceback for the method's author."""
+
+    reason: str
+    traceback: str = ""
 
 
 REHEARSE_BELOW = 60.0  # seconds of training one model
@@ -55,15 +64,25 @@ def _finished(store: Store, run: Run) -> bool:
     return all(store.has(kind, key) for kind, key in wanted if key is not None)
 
 
-def run_methods(plan: Plan, store: Store, progress: Progress) -> dict[str, str]:
-    """Run what the store lacks of every row; returns the reason of every failed run, by its key."""
+def run_methods(plan: Plan, store: Store, progress: Progress) -> dict[str, Failure]:
+    """Run what the store lacks of every row; returns why runs failed, by their keys."""
     if all(_finished(store, run) for row in plan.rows for run in row.runs):
         return {}
     methods = MethodRunner(plan, store, progress)
-    failures: dict[str, str] = {}
+    failures: dict[str, Failure] = {}
     for row in plan.rows:
         failures |= methods.row(row)
     return failures
+
+
+def tracebacks(plan: Plan, failures: Mapping[str, Failure]) -> str:
+    """The tracebacks of failed runs as text, each once with the runs that it is of; empty where none failed."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for run in (run for row in plan.rows for run in row.runs if run.key in failures):
+        failure = failures[run.key]
+        place = f"seed {run.repeat}, step {run.request.step + 1}"
+        places.setdefault((run.method, failure.traceback or f"{failure.reason}\n"), []).append(place)
+    return "\n".join(f"{method}: {'; '.join(at)}\n\n{text}" for (method, text), at in places.items())
 
 
 class MethodRunner:
@@ -90,24 +109,25 @@ class MethodRunner:
         self.slow = bool(meta["seconds"] > REHEARSE_BELOW)
         gc.freeze()  # what the imports left need not be searched before every timed run
 
-    def row(self, row: Row) -> dict[str, str]:
-        """Run what the store lacks of one row; returns the reason of every failed run, by its key.
+    def row(self, row: Row) -> dict[str, Failure]:
+        """Run what the store lacks of one row; returns why runs failed, by their keys.
 
         A method may raise anything; its row then says so, and the others go on.
         """
-        failures: dict[str, str] = {}
+        failures: dict[str, Failure] = {}
         for run in row.runs:
             if _finished(self.store, run):
                 continue
             if run.previous and run.previous.key in failures:
-                failures[run.key] = "failed: the request before it failed"
+                failures[run.key] = Failure("failed: the request before it failed")
                 continue
             try:
                 self._run(row, run)
             except (StoreError, Damaged):  # a full disk or a damaged entry is not the method's fault
                 raise
             except (Exception, SystemExit) as error:
-                failures[run.key] = f"failed: {type(error).__name__}: {error}".split("\n")[0]
+                reason = f"failed: {type(error).__name__}: {error}".splitlines()[0]
+                failures[run.key] = Failure(reason, "".join(traceback.format_exception(error)))
             self.progress.done(
                 f"{row.name} repeat {run.repeat} request {run.request.step}"
                 + (" failed" if run.key in failures else "")

@@ -103,7 +103,8 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     notes += [UNDETECTED] if undetected(run) else []
     notes += [CONFUSION] if "pair confusion" in heads else []
     notes += [ATTACK + after] if "attack AUC" in heads else []
-    return [*notes, TIME, READ, *_elsewhere_notes(run), *_tuned_notes(run)]
+    failed = any(entry["status"].startswith("failed") for entry in run["methods"])
+    return [*notes, TIME, READ, *([FAILED] if failed else []), *_elsewhere_notes(run), *_tuned_notes(run)]
 
 
 STAR = (
@@ -135,6 +136,8 @@ READ = (
     "Examples read: how often an example was handed out in one run, F forget, R retain, V validation, "
     "S whole training set for statistics in prepare, C the forget set with its true labels."
 )
+
+FAILED = "Failed: the traceback of every failed run is in failures.txt, in the folder of the results."
 
 
 def _pool_note(run: Mapping[str, Any]) -> str:

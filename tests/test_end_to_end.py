@@ -262,7 +262,27 @@ def test_what_fails_says_why_and_the_others_go_on(copy: Place, plug_in: Callable
     for row in found:
         assert row in finished.out
     assert "cursed" in (copy.out / "report.html").read_text()
-    assert "Traceback" not in finished.err
+    assert "Traceback" not in finished.out + finished.err
+    assert "failures.txt" in finished.out
+
+
+def test_the_traceback_of_a_failed_method_is_kept_until_nothing_fails(
+    copy: Place, plug_in: Callable[[str, str], str]
+) -> None:
+    path = plug_in("raises.py", RAISES)
+    assert copy.benchmark(*TINY[:-1], path).code == 1
+    text = (copy.out / "failures.txt").read_text()
+    assert text.startswith("raises: seed 0, step 1; seed 1, step 1\n\nTraceback (most recent call last):\n")
+    assert text.count("Traceback") == 1, "the same traceback once"
+    line = 1 + RAISES.splitlines().index(next(line for line in RAISES.splitlines() if "raise" in line))
+    assert f'File "{path}", line {line}, in unlearn' in text
+    assert text.splitlines()[-1] == "Truly"
+    assert statuses(copy)["raises"] == "failed: RuntimeError: the forget set, it is cursed"
+    plug_in("raises.py", WORKS.replace("SHIFT", "0.1"))
+    finished = copy.benchmark(*TINY[:-1], path)
+    assert finished.code == 0, finished.err
+    assert not (copy.out / "failures.txt").exists()
+    assert "failures.txt" not in finished.out
 
 
 def test_a_method_that_does_not_suit_the_scenario_is_no_failure(
