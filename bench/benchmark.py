@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench import __version__, plan, pool, records, registry, runner, scenarios, store
 from bench.config import Config
 from bench.interface import UsageError
@@ -199,6 +201,7 @@ def describe(
         "removed_classes": list(planned.requests[-1].removed_classes),
         "steps": len(planned.requests),
         "forget_samples": [len(request.forget) for request in planned.requests],
+        "forget_classes": np.unique(planned.dataset.train_y[planned.requests[-1].forgotten]).tolist(),
         "undetected_samples": [len(scenarios.undetected(request)) for request in planned.requests],
         "methods": methods,
         "reference_models": len(planned.retrained[-1]),

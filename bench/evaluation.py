@@ -71,7 +71,10 @@ class _Evaluator:
 
     def __init__(self, plan: Plan, store: Store) -> None:
         self.plan, self.store = plan, store
-        self.cases = [readings.case(plan.config.scenario, request, plan.dataset) for request in plan.requests]
+        self.cases = [
+            readings.case(plan.config.scenario, request, plan.dataset, plan.requests[:step])
+            for step, request in enumerate(plan.requests)
+        ]
         self._references: dict[int, readings.Reference] = {}
         self._before: list[float] = []
         self._fitted: Arrays = {}

@@ -109,6 +109,7 @@ class Case:
         train_y: the training labels that the original was trained with (wrong ones where poisoned), int64 `[n]`.
         test_y: the test labels, int64 `[n]`.
         errors: the errors to read out, in the order of the records.
+        shifts: `(part, split, rows)` of the samples whose predicted classes are counted.
     """
 
     scenario: str
@@ -117,6 +118,7 @@ class Case:
     train_y: np.ndarray
     test_y: np.ndarray
     errors: tuple[ErrorPart, ...]
+    shifts: tuple[tuple[str, str, np.ndarray], ...]
 
     @property
     def removed(self) -> tuple[int, ...]:
@@ -129,14 +131,22 @@ class Case:
         return np.setdiff1d(np.arange(len(self.class_names)), self.removed)
 
 
-def case(scenario: str, request: Request, dataset: Dataset) -> Case:
-    """What to read out for this request of this scenario."""
+def case(scenario: str, request: Request, dataset: Dataset, earlier: Sequence[Request] = ()) -> Case:
+    """What to read out for this request of this scenario, which came after the `earlier` ones."""
     train_y = scenarios.training_labels([request], dataset.train_y)
-    errors = tuple(_error_parts(scenario, request, train_y, dataset))
-    return Case(scenario, request, dataset.class_names, train_y, dataset.test_y, errors)
+    errors = tuple(_error_parts(scenario, [*earlier, request], train_y, dataset))
+    shifts = [("forget", "train", request.forgotten)]
+    if request.removed_classes:
+        shifts.append(("forget_test", "test", np.flatnonzero(np.isin(dataset.test_y, request.removed_classes))))
+    return Case(scenario, request, dataset.class_names, train_y, dataset.test_y, errors, tuple(shifts))
 
 
-def _error_parts(scenario: str, request: Request, train_y: np.ndarray, dataset: Dataset) -> Iterator[ErrorPart]:
+def _error_parts(
+    scenario: str, requests: Sequence[Request], train_y: np.ndarray, dataset: Dataset
+) -> Iterator[ErrorPart]:
+    """The errors after the last of these requests."""
+    request = requests[-1]
+
     def train(metric: str, part: str, rows: np.ndarray, *, masked: bool = False) -> ErrorPart:
         return ErrorPart(metric, part, "train", rows, train_y[rows], masked)
 
@@ -155,18 +165,23 @@ def _error_parts(scenario: str, request: Request, train_y: np.ndarray, dataset: 
         return
     yield train("error", "retain", scenarios.reference_data(request))
     yield train("error", "forget", request.forgotten)
-    if scenario == "incremental":
-        yield train("error", "chunk", request.forget)
+    if scenario == "incremental":  # chunk3 is what the third request took, after whichever request it is read out
+        yield from (train("error", f"chunk{past.step + 1}", past.forget) for past in requests)
     if scenario == "depoisoning":
         yield ErrorPart("error", "corrected", "train", request.forget, dataset.train_y[request.forget])
         if len(missed := scenarios.undetected(request)):
             yield train("error", "undetected", missed)
             yield ErrorPart("error", "undetected_corrected", "train", missed, dataset.train_y[missed])
-        partner = np.arange(dataset.classes)
-        partner[dataset.train_y[request.poisoned]] = request.wrong_labels
-        paired = np.flatnonzero(partner[dataset.test_y] != dataset.test_y)
-        yield ErrorPart("confusion", "test", "test", paired, partner[dataset.test_y[paired]])
+        yield _confusion(request, dataset)
     yield test("error", "test", everything)
+
+
+def _confusion(request: Request, dataset: Dataset) -> ErrorPart:
+    """Test samples of the paired classes, with the classes that they may be taken for."""
+    partner = np.arange(dataset.classes)
+    partner[dataset.train_y[request.poisoned]] = request.wrong_labels
+    paired = np.flatnonzero(partner[dataset.test_y] != dataset.test_y)
+    return ErrorPart("confusion", "test", "test", paired, partner[dataset.test_y[paired]])
 
 
 @dataclass(frozen=True)
@@ -176,8 +191,8 @@ class Reading:
     Attributes:
         errors: percent, aligned with `Case.errors`, float64 `[errors]`.
         log_entropy: of every sample forgotten so far, in nats, float64 `[n_forgotten]`; masked head in class removal.
-        shares: percent of the forget samples predicted as each class that stays, float64 `[classes that stay]`; only
-            in class removal, else empty. nan when an output is not finite.
+        shares: percent of the samples of each of `Case.shifts` predicted as each class that stays, float64
+            `[shifts, classes that stay]`; nan where there is no sample or an output is not finite.
         status: ok, diverged (an output is not finite) or collapsed (one predicted class, or no better than chance).
     """
 
@@ -191,7 +206,8 @@ def read(case: Case, outputs: Outputs) -> Reading:
     """Read one model out; nothing here depends on another model."""
     errors = [_error(case, outputs, error) for error in case.errors]
     entropy = forget_log_entropy(case, outputs)
-    return Reading(np.array(errors), entropy, _shares(case, outputs), _status(case, outputs))
+    shares = [_shares(case, outputs.arrays()[split][rows]) for _, split, rows in case.shifts]
+    return Reading(np.array(errors), entropy, np.array(shares), _status(case, outputs))
 
 
 def forget_log_entropy(case: Case, outputs: Outputs) -> np.ndarray:
@@ -210,10 +226,7 @@ def _error(case: Case, outputs: Outputs, error: ErrorPart) -> float:
     return float(np.mean(taken)) if taken else math.nan
 
 
-def _shares(case: Case, outputs: Outputs) -> np.ndarray:
-    if not case.removed:
-        return np.empty(0)
-    logits = outputs.train[case.request.forgotten]
+def _shares(case: Case, logits: np.ndarray) -> np.ndarray:
     if not np.isfinite(logits).all() or not len(logits):
         return np.full(len(case.kept), np.nan)
     predicted = np.argmax(logits[:, case.kept], axis=-1)

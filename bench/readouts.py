@@ -74,9 +74,11 @@ def measure(
     """
     reading = read(case, outputs)
     status = _joined(status, reading.status)
-    rows = [*_error_rows(case, reading, reference), *_distance_rows(reading, reference)]
-    if case.removed:
-        rows += _shift_rows(case, reading, reference)
+    rows = [
+        *_error_rows(case, reading, reference),
+        *_distance_rows(reading, reference),
+        *_shift_rows(case, reading, reference),
+    ]
     if case.scenario == "depoisoning":
         rows.append(_restored_row(case, reading, reference, original_error))
     return [
@@ -104,11 +106,17 @@ def _distance_rows(reading: Reading, reference: Reference) -> Iterator[Row]:
 
 
 def _shift_rows(case: Case, reading: Reading, reference: Reference) -> Iterator[Row]:
-    n = len(reading.log_entropy)
-    reason = "ok" if n else "empty"
-    for c, share in zip(case.kept, reading.shares, strict=True):
-        yield f"predicted_share:{case.class_names[c]}", "forget", float(share), n, reason
-    yield "class_shift_tv", "forget", float(_total_variation(reading.shares, _pool_shares(reference))), n, reason
+    for at, (part, _, rows) in enumerate(case.shifts):
+        n, shares = len(rows), reading.shares[at]
+        reason = "ok" if n else "empty"
+        for metric, share in zip(_share_metrics(case), shares, strict=True):
+            yield metric, part, float(share), n, reason
+        moved = _total_variation(shares, _pool_shares(reference.shares[:, at]))
+        yield "class_shift_tv", part, float(moved), n, reason
+
+
+def _share_metrics(case: Case) -> list[str]:
+    return [f"predicted_share:{case.class_names[c]}" for c in case.kept]
 
 
 def _restored_row(case: Case, reading: Reading, reference: Reference, before: float) -> Row:
@@ -129,9 +137,9 @@ def _finite_rows(values: np.ndarray) -> np.ndarray:
     return finite
 
 
-def _pool_shares(reference: Reference) -> np.ndarray:
-    finite = _finite_rows(reference.shares)
-    return finite.mean(axis=0) if len(finite) else np.full(reference.shares.shape[1], np.nan)
+def _pool_shares(shares: np.ndarray) -> np.ndarray:
+    finite = _finite_rows(shares)
+    return finite.mean(axis=0) if len(finite) else np.full(shares.shape[1], np.nan)
 
 
 def _mean(values: np.ndarray) -> float:
@@ -156,10 +164,10 @@ def reference_records(case: Case, reference: Reference, *, original_error: float
     entropy = _finite_rows(reference.log_entropy)
     left, right = entropy[0:-1:2], entropy[1::2]
     rows += [(metric, "forget", distance(left, right)) for metric, distance in DISTANCES.items()]
-    if case.removed:
-        names = [f"predicted_share:{case.class_names[c]}" for c in case.kept]
-        rows += [(name, "forget", shares) for name, shares in zip(names, reference.shares.T, strict=True)]
-        rows.append(("class_shift_tv", "forget", _leave_one_out_shift(reference.shares)))
+    for at, (part, _, _) in enumerate(case.shifts):
+        shares = reference.shares[:, at]
+        rows += [(metric, part, column) for metric, column in zip(_share_metrics(case), shares.T, strict=True)]
+        rows.append(("class_shift_tv", part, _leave_one_out_shift(shares)))
     if case.scenario == "depoisoning":
         at = [(error.metric, error.part) for error in case.errors].index(("error", "test"))
         gain = original_error - reference.errors[:, at].mean()

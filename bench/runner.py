@@ -80,7 +80,7 @@ def tracebacks(plan: Plan, failures: Mapping[str, Failure]) -> str:
     places: dict[tuple[str, str], list[str]] = {}
     for run in (run for row in plan.rows for run in row.runs if run.key in failures):
         failure = failures[run.key]
-        place = f"seed {run.repeat}, step {run.request.step + 1}"
+        place = f"seed {run.repeat}, request {run.request.step + 1}"
         places.setdefault((run.method, failure.traceback or f"{failure.reason}\n"), []).append(place)
     return "\n".join(f"{method}: {'; '.join(at)}\n\n{text}" for (method, text), at in places.items())
 

@@ -22,11 +22,11 @@ def build(folder: Path) -> str:
 
 def _build(folder: Path) -> str:
     # Imported here, so that `import reports` costs a command line that builds nothing next to nothing.
-    from reports import figures, latex, page, tables
+    from reports import figures, latex, markdown, page, tables
 
     results = load(folder)
     rows = tables.build(results)
-    text = tables.markdown(results, rows)
+    text = markdown.page(results, rows)
     write_whole(folder / "table.md", text.encode())
     write_whole(folder / "table.tex", latex.document(results, rows).encode())
     drawn = figures.write(results, folder / "figures")

@@ -1,9 +1,9 @@
-"""The figures of a run: entropy histograms, ROC curves and where a removed class went."""
+"""The figures of a run: which there are, their captions, and the ROC curves."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.records import Results, write_whole
-from reports import curves, histograms, style, words
+from reports import curves, histograms, sequence, shift, style, words
 from reports.curves import Array
-from reports.numbers import REFERENCE, Numbers, fixed, with_interval
-
-SHARE = "predicted_share:"
-MOST_CLASSES = 12  # rows a reader can still follow; smaller classes are added up
+from reports.numbers import Numbers, fixed, with_interval
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,7 @@ def write(results: Results, folder: Path) -> list[Drawn]:
     """Write the figures that a run has numbers for as PNG and PDF, and remove those it has none for."""
     drawn = []
     with mpl.rc_context(style.STYLE):
-        for name, draw in (
-            ("entropy_histograms", histograms.entropy_histograms),
-            ("roc", roc),
-            ("class_shift", class_shift),
-        ):
+        for name, draw in FIGURES.items():
             figure = draw(results)
             if figure is None:
                 for kind in ("png", "pdf"):
@@ -110,55 +103,17 @@ def _roc_axes(linear: Axes, tails: Axes, lowest: float) -> None:
         axis.set_major_formatter(ticker.FixedFormatter(names))
 
 
-def class_shift(results: Results) -> Figure | None:
-    """Where the removed classes' samples are predicted to belong, one panel per method beside the retrained pool."""
-    numbers = Numbers(results.records)
-    classes = _shown_classes(results, numbers)
-    methods = [m for m in _methods(results) if classes and numbers.value(m, SHARE + classes[0], "forget") >= 0]
-    if not methods:
-        return None
-    shape = style.grid_shape(len(methods))
-    longest = max(len(name) for name in classes)
-    figure, grid = style.panels(*shape, height=0.25 + 0.17 * len(classes), left=0.3 + 0.06 * min(longest, 24))
-    axes = [ax for row in grid for ax in row]
-    for ax, method in zip(axes, methods, strict=False):
-        _shift_panel(ax, results, numbers, method, classes)
-    style.blank(axes[len(methods) :])
-    axes[0].set_yticks(range(len(classes)), [style.shortened(name, 24) for name in classes])
-    axes[0].set_ylim(len(classes) - 0.4, -0.6)
-    axes[0].set_xlim(left=0)
-    style.label_columns(grid, len(methods), "% of forget samples")
-    style.pool_legend(
-        figure,
-        f"{words.pool(results.run)}, {results.run['reference_models']} models",
-        "the method named above the panel",
-    )
-    return figure
-
-
-def _shown_classes(results: Results, numbers: Numbers) -> list[str]:
-    """The classes with the largest shares in the pool, largest first."""
-    shares = {r.metric.removeprefix(SHARE): r.value for r in results.records
-              if r.method == REFERENCE and r.seed == "all" and r.metric.startswith(SHARE)}  # fmt: skip
-    shares = {
-        name: value for name, value in shares.items() if name.removesuffix("_sd") not in shares or name[-3:] != "_sd"
-    }
-    return sorted(shares, key=lambda name: (-shares[name], name))[:MOST_CLASSES]
-
-
-def _shift_panel(ax: Axes, results: Results, numbers: Numbers, method: str, classes: Sequence[str]) -> None:
-    color, _ = style.look(results.run, method)
-    rows = np.arange(len(classes))
-    for name, shift, fill in ((REFERENCE, -0.2, style.POOL), (method, 0.2, color)):
-        shares = [numbers.value(name, SHARE + c, "forget") for c in classes]
-        spread = np.nan_to_num([numbers.deviation(name, SHARE + c, "forget") for c in classes])
-        ax.barh(rows + shift, shares, 0.38, color=fill, xerr=spread, error_kw={"elinewidth": 0.7, "ecolor": "#444444"})
-    moved = numbers.value(method, "class_shift_tv", None)
-    style.title(ax, method, "" if math.isnan(moved) else f" · TV {fixed(moved)}")
-    ax.tick_params(axis="y", length=0)
-
-
+FIGURES: dict[str, Callable[[Results], Figure | None]] = {
+    "gaps_by_request": sequence.gaps_by_request,
+    "entropy_histograms": histograms.entropy_histograms,
+    "roc": roc,
+    "class_shift": shift.class_shift,
+    "class_shift_test": shift.class_shift_test,
+}
 CAPTIONS = {
+    "gaps_by_request": "Errors after each request, less the mean of the {pool} of that request: above 0 is more error "
+    "than after {ideal}, below 0 less. Lines are means over seeds, whiskers 95 % intervals, which may leave the panel; "
+    "the grey band is the standard deviation of the pool's models.",
     "entropy_histograms": "Log-entropy of the predictions on the forget set, all models of a method together. A method "
     "that forgot as {ideal} does covers the grey of the {pool}; W1 is the distance between the two in nats. "
     "Values beyond the axis are in the bars at its ends, so no sample is left out; the share is written beside a bar "
@@ -166,12 +121,13 @@ CAPTIONS = {
     "roc": "Membership attack on the forget set: the method's models against the {pool}'s. On the diagonal the "
     "attack learns nothing. Lines are means over seeds, bands reach from the lowest to the highest seed; the right "
     "panel goes down to the false positive rate that ten samples of the {pool} support.",
-    "class_shift": "What the samples of the removed classes are taken for once those classes are masked, in percent. "
-    "Whiskers are standard deviations over models; TV is the total variation distance to the {pool}.",
 }
+PARTS = {"class_shift": "forget", "class_shift_test": "forget_test"}
 
 
-def _caption(name: str, run: Mapping[str, Any]) -> str:
+def _caption(name: str, run: dict[str, Any]) -> str:
+    if name in PARTS:
+        return shift.caption(run, PARTS[name])
     return CAPTIONS[name].format(ideal=words.ideal(run), pool=words.pool(run))
 
 
@@ -179,10 +135,12 @@ def _alternative(name: str, results: Results) -> str:
     """The content of a figure in words, for readers who do not see it."""
     numbers, last = Numbers(results.records), results.run["steps"] - 1
     metric, what = {
+        "gaps_by_request": ("error_gap", "Curves of error gaps over requests; gap of the forget error after the last"),
         "entropy_histograms": ("log_entropy_w1", "Histograms of log-entropy against the {pool}; distance W1"),
         "roc": ("attack_auc", "ROC curves of the membership attack; area under the curve"),
-        "class_shift": ("class_shift_tv", "Bars of predicted classes against the {pool}; total variation"),
+        "class_shift": (shift.TV, "Bars of predicted classes against the {pool}; total variation"),
+        "class_shift_test": (shift.TV, "The same bars for test samples; total variation"),
     }[name]
-    found = [(m, numbers.value(m, metric, None, last)) for m in _methods(results)]
-    what = what.format(pool=words.pool(results.run))
-    return f"{what}: " + ", ".join(f"{method} {fixed(value)}" for method, value in found if not math.isnan(value)) + "."
+    found = [(m, numbers.value(m, metric, PARTS.get(name, "forget"), last)) for m in _methods(results)]
+    told = ", ".join(f"{method} {fixed(value)}" for method, value in found if not math.isnan(value))
+    return f"{what.format(pool=words.pool(results.run))}: {told}."

@@ -9,11 +9,12 @@ from bench.interface import Record
 from bench.records import Results
 from reports import words
 from reports.numbers import REFERENCE, Numbers, alike, fixed, with_interval, wrecked
-from reports.tables import ACCURACY, ANCHORS, FORGOTTEN, KEPT, UNDETECTED, Quantity, ratio
+from reports.quantities import ACCURACY, ANCHORS, FORGOTTEN, KEPT, UNDETECTED, Quantity
+from reports.tables import ratio
 
 
 def sentences(results: Results) -> list[str]:
-    """The findings after the last step, most important first."""
+    """The findings after the last request, most important first."""
     numbers = Numbers(results.records)
     # Where some poison was not found, retraining learns it: no control, but a method like the others.
     controls = ("original",) if words.undetected(results.run) else ANCHORS
@@ -24,6 +25,7 @@ def sentences(results: Results) -> list[str]:
     return [
         *_forgotten(results, numbers, known),
         *_accuracy(results, numbers, known),
+        *_returned(results, numbers, known),
         *_missed(results, numbers, known),
         *_attack(results, numbers, known),
         *_controls(results, numbers),
@@ -48,7 +50,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _gap(results: Results, numbers: Numbers, method: str, quantity: Quantity) -> tuple[Record | None, bool]:
-    """The gap of a method after the last step, None without an interval; and whether no difference is shown."""
+    """The gap of a method after the last request, None without an interval; and whether no difference is shown."""
     step = results.run["steps"] - 1
     gap = numbers.summary(method, f"{quantity.metric}_gap", quantity.part, step)
     if gap is None or math.isnan(gap.low) or math.isnan(gap.high):
@@ -108,7 +110,7 @@ def _fastest(results: Results, numbers: Numbers, methods: Sequence[str]) -> str:
         return ""
     first = min(timed, key=times.__getitem__)
     who = "It" if len(methods) == 1 else f"The fastest method among them, {first},"
-    return f" {who} takes {ratio(numbers, first, step)} of the time that retraining takes for a request."
+    return f" {who} takes {ratio(numbers, first, [step])} of the time that retraining takes for a request."
 
 
 def _accuracy(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
@@ -123,6 +125,18 @@ def _accuracy(results: Results, numbers: Numbers, methods: Sequence[str]) -> lis
     if below:
         found.append(f"Test error is lower than after {ideal} for {listed(below)}.")
     return found
+
+
+def _returned(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
+    """Earlier requests' samples that a method had forgotten and that are below the pool's error after the last one."""
+    last, found = results.run["steps"] - 1, []
+    for method in methods:
+        for step in range(last):
+            part = f"chunk{step + 1}"
+            then, now = (numbers.summary(method, "error_gap", part, at) for at in (step, last))
+            if then and now and then.high >= 0 > now.high and now.value < then.value:
+                found.append(f"{method} (request {step + 1}: {with_interval(now, signed=True)} points)")
+    return [f"What earlier requests took was forgotten and is recognized again by {listed(found)}."] if found else []
 
 
 def _missed(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:

@@ -38,7 +38,7 @@ def entropy_histograms(results: Results) -> Figure | None:
             _panel(ax, results, edges, shares, method, step)
     style.blank(axes[len(places) :])
     for number, row in enumerate(grid):
-        row[0].set_ylabel(f"step {number + 1}\ndensity" if steps > 1 else "density")
+        row[0].set_ylabel(f"request {number + 1}\ndensity" if steps > 1 else "density")
     style.label_columns(grid, len(places), "log-entropy, nats")
     style.pool_legend(figure, _pool_label(results), "the method named above the panel")
     return figure

@@ -90,7 +90,9 @@ def _caption(table: Table, run: dict[str, Any]) -> str:
     """What the table shows and where it comes from, so that a lifted table can be traced and read alone."""
     versions = ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items())
     remarks = dict.fromkeys(
-        f"{row.method}: {row.remark}." for row in table.rows if row.kind != "failed" and row.remark != "ok"
+        f"{row.method}: {row.remark}."
+        for row in table.rows
+        if row.kind != "failed" and row.remark != "ok" and not table.by_request  # the first table counts over requests
     )
     facts = [
         f"{table.caption}.",

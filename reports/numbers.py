@@ -45,6 +45,14 @@ class Numbers:
         values = [r.value for r in self.repeats(method, metric, part, step) if math.isfinite(r.value)]
         return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
+    def total(self, method: str, metric: str, part: str | None, steps: Iterable[int]) -> tuple[float, float]:
+        """Mean and standard deviation over repeats of the sum over steps; repeats that lack a step are left out."""
+        found = [{record.seed: record.value for record in self.repeats(method, metric, part, step)} for step in steps]
+        whole = set.intersection(*(set(values) for values in found)) if found else set()
+        sums = [sum(values[seed] for values in found) for seed in sorted(whole)]
+        mean = float(np.mean(sums)) if sums else math.nan
+        return mean, float(np.std(sums, ddof=1)) if len(sums) > 1 else math.nan
+
     def has(self, metric: str) -> bool:
         """Whether any method has a finite number of this metric."""
         return any(

@@ -73,7 +73,7 @@ def _time(run: Mapping[str, Any], numbers: Numbers, method: str) -> str:
     request, prepare = (numbers.value(method, f"seconds_{kind}", None) for kind in ("request", "prepare"))
     if not request >= 0:
         return MISSING
-    share = ratio(numbers, method, 0)
+    share = ratio(numbers, method, [0])
     before = f", {significant(prepare)} s to prepare" if prepare > 0 else ""
     first = "first request " if run["steps"] > 1 else "request "
     return f"{first}{significant(request)} s{before}" + ("" if share == MISSING else f"; {share} × retraining")
@@ -86,7 +86,7 @@ def _remarks(entry: Mapping[str, Any]) -> list[str]:
         said = [note["status"]] if note["status"] != "ok" else []
         said += [f"{key} {_text(value)}" for key, value in note.get("numbers", {}).items()]
         if said:
-            lines.append(f"seed {note['seed']}, step {int(note['step']) + 1}: " + ", ".join(said))
+            lines.append(f"seed {note['seed']}, request {int(note['step']) + 1}: " + ", ".join(said))
     return lines
 
 

@@ -95,12 +95,13 @@ def setting(run: Mapping[str, Any]) -> str:
 def key(results: Results, tables: Sequence[Table]) -> list[str]:
     """How to read the tables, in sentences; only what the tables of this run need."""
     run, heads = results.run, {head for table in tables for head, _ in table.heads}
-    after = " It was run after the last step." if run["steps"] > 1 else ""
+    after = " It was run after the last request." if run["steps"] > 1 else ""
     notes = [_pool_note(run), _gap_note(run), STAR]
     notes += [MASKED] if run["scenario"] == "class_removal" else []
     notes += [ENTROPY] if "entropy W1" in heads else []
     notes += [RESTORED] if "restored" in heads else []
     notes += [UNDETECTED] if undetected(run) else []
+    notes += [BY_REQUEST] if any(table.by_request for table in tables) else []
     notes += [CONFUSION] if "pair confusion" in heads else []
     notes += [ATTACK + after] if "attack AUC" in heads else []
     failed = any(entry["status"].startswith("failed") for entry in run["methods"])
@@ -122,6 +123,11 @@ RESTORED = (
 UNDETECTED = (
     "Undetected: the samples whose wrong label no method was told of. They are in the retain set that methods read; "
     "the retain error leaves them out."
+)
+BY_REQUEST = (
+    "Request by request: the pool of each request is trained without all that was forgotten until then; intervals are "
+    "in records.csv. Worst earlier request: the one, by its number, on whose samples the method is now farthest from "
+    "the pool; the farthest of several looks worse than any one would."
 )
 CONFUSION = "Pair confusion: percent of a class's test samples taken for the class whose label its poison carried."
 ATTACK = (

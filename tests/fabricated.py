@@ -29,7 +29,7 @@ ERRORS = {
         ("error", "retain"), ("error", "retained_test"), ("error_unmasked", "forget"),
         ("error_unmasked", "forget_test"), ("error_unmasked", "retained_test"),
     ],
-    "incremental": [("error", "retain"), ("error", "forget"), ("error", "chunk"), ("error", "test")],
+    "incremental": [("error", "retain"), ("error", "forget"), ("error", "test")],
     "depoisoning": [("error", "retain"), ("error", "forget"), ("error", "corrected"),
                     ("confusion", "test"), ("error", "test")],
 }  # fmt: skip
@@ -55,8 +55,10 @@ def records(scenario: str, steps: int, rng: np.random.Generator, *, missed: int 
     """Everything that a run of a scenario records."""
     made: list[Record] = []
     for step in range(steps):
-        for metric, part in ERRORS[scenario] + (MISSED if missed else []):
-            center = {"retain": 0.1, "forget": 9.3, "forget_test": 9.3, "chunk": 9.3, "corrected": 9.3}.get(part, 9.9)
+        chunks = [("error", f"chunk{k + 1}") for k in range(step + 1)] if scenario == "incremental" else []
+        for metric, part in ERRORS[scenario] + chunks + (MISSED if missed else []):
+            center = {"retain": 0.1, "forget": 9.3, "forget_test": 9.3, "chunk": 9.3, "corrected": 9.3}
+            center = center.get(part.rstrip("0123456789"), 9.9)
             pool = center + rng.normal(0, 0.2, 50)
             made.append(Record("reference", "all", step, part, metric, **summary(pool)))
             made.append(Record("reference", "all", step, part, f"{metric}_sd", float(pool.std(ddof=1)), n=50))
@@ -71,9 +73,9 @@ def records(scenario: str, steps: int, rng: np.random.Generator, *, missed: int 
             made += repeated(method, step, "forget", "log_entropy_w1", abs(entropy + 4) + rng.uniform(0.2, 0.3, SEEDS))
             made += repeated(method, step, "all", "seconds_request", seconds * rng.uniform(0.9, 1.1, SEEDS))
             made += repeated(method, step, "all", "peak_bytes", np.full(SEEDS, 3.5e6))
-            made += repeated(
-                method, step, "forget", "samples_read", np.full(SEEDS, 25_000.0 if method == "pgu" else 0.0)
-            )
+            for part in ("forget", "retain", "validation", "train"):
+                read = {"forget": 25_000.0, "train": 0.0 if step else 600.0}.get(part, 0.0) if method == "pgu" else 0.0
+                made += repeated(method, step, part, "samples_read", np.full(SEEDS, read))
     return made + last_records(scenario, steps - 1, rng)
 
 
@@ -83,20 +85,29 @@ LOST = "failed: out of memory in step 1 | 80% & <b>"
 def last_records(scenario: str, step: int, rng: np.random.Generator) -> list[Record]:
     """What is recorded once: the attack, the preparation, the extras of a scenario, the method without numbers."""
     made = repeated("pgu", 0, "all", "seconds_prepare", np.full(SEEDS, 0.75))
-    made += repeated("pgu", 0, "train", "samples_read", np.full(SEEDS, 600.0))
     for method, (*_, score, _) in TRUTH.items():
         made += repeated(method, step, "forget", "attack_auc", 0.5 + score / 5 + rng.normal(0, 0.02, SEEDS))
         if scenario == "depoisoning":
             made += repeated(method, 0, "test", "restored", rng.uniform(0.8, 1.1, SEEDS))
-        if scenario == "class_removal":
-            made += repeated(method, 0, "forget", "class_shift_tv", rng.uniform(0.05, 0.1, SEEDS))
-            for share, name in zip(rng.dirichlet(np.ones(5)) * 100, CLASSES[1:], strict=True):
-                made += repeated(method, 0, "forget", f"predicted_share:{name}", share + rng.normal(0, 0.5, SEEDS))
-    if scenario == "class_removal":
-        for share, name in zip((40.0, 25.0, 20.0, 10.0, 5.0), CLASSES[1:], strict=True):
-            made.append(Record("reference", "all", 0, "forget", f"predicted_share:{name}", share, n=50))
-            made.append(Record("reference", "all", 0, "forget", f"predicted_share:{name}_sd", 3.0, n=50))
-    return [*made, Record("ntk", "all", 0, "forget", "error", math.nan, status=LOST)]
+    return [*made, *shifts(scenario, step, rng), Record("ntk", "all", 0, "forget", "error", math.nan, status=LOST)]
+
+
+def shifts(scenario: str, step: int, rng: np.random.Generator) -> list[Record]:
+    """Predicted classes after the last request: far from even in class removal, else the mix of the forget set."""
+    made = []
+    names = [name for name in CLASSES if scenario != "class_removal" or name != NASTY]
+    pool = (40.0, 25.0, 20.0, 10.0, 5.0) if scenario == "class_removal" else np.full(6, 100 / 6)
+    for part in ("forget", "forget_test") if scenario == "class_removal" else ("forget",):
+        made.append(Record("reference", "all", step, part, "class_shift_tv", 0.06, 0.05, 0.07, 50))
+        for share, name in zip(pool, names, strict=True):
+            made.append(Record("reference", "all", step, part, f"predicted_share:{name}", share, n=50))
+            made.append(Record("reference", "all", step, part, f"predicted_share:{name}_sd", 3.0, n=50))
+        for method in TRUTH:
+            made += repeated(method, step, part, "class_shift_tv", rng.uniform(0.05, 0.1, SEEDS))
+            for share, name in zip(pool, names, strict=True):
+                values = np.abs(share + rng.normal(0, 0.5, SEEDS))
+                made += repeated(method, step, part, f"predicted_share:{name}", values)
+    return made
 
 
 def samples(steps: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -130,6 +141,7 @@ def run(scenario: str, steps: int, *, missed: int = 0) -> dict[str, Any]:
         "architecture": "digits_cnn", "scenario": scenario, "class_names": CLASSES, "steps": steps,
         "recipe": {"name": "digits", "epochs": 20, "batch_size": 64, "lr": 0.05}, "methods": methods,
         "forget_samples": [FORGET] * steps, "undetected_samples": [missed] * steps,
+        "forget_classes": [2] if scenario == "class_removal" else list(range(len(CLASSES))),
         "removed_classes": [2] if scenario == "class_removal" else [], "reference_models": 50,
         "shadow": {"train": 40, "validation": 5, "test": 5}, "seeds": list(range(SEEDS)), "git": "d7d3380",
         "versions": {"torch": "2.13.0", "numpy": "2.4.6"}, "hardware": {"cpu": "8 cores"}, "seconds": {"train": 41.5},

@@ -272,7 +272,7 @@ def test_the_traceback_of_a_failed_method_is_kept_until_nothing_fails(
     path = plug_in("raises.py", RAISES)
     assert copy.benchmark(*TINY[:-1], path).code == 1
     text = (copy.out / "failures.txt").read_text()
-    assert text.startswith("raises: seed 0, step 1; seed 1, step 1\n\nTraceback (most recent call last):\n")
+    assert text.startswith("raises: seed 0, request 1; seed 1, request 1\n\nTraceback (most recent call last):\n")
     assert text.count("Traceback") == 1, "the same traceback once"
     line = 1 + RAISES.splitlines().index(next(line for line in RAISES.splitlines() if "raise" in line))
     assert f'File "{path}", line {line}, in unlearn' in text
@@ -311,6 +311,45 @@ def test_four_requests_in_a_row(run: Place) -> None:
     assert read == [3 * (600 - 30 * (step + 1)) for step in range(4)]
     assert value(records, "pgu", "samples_read", "train") == 600
     assert value(records, "pgu", "samples_read", "train", 1) == 0
+    for step in range(4):
+        chunks = {r.part for r in records if (r.method, r.metric, r.step) == ("pgu", "error_gap", step)}
+        assert {part for part in chunks if part.startswith("chunk")} == {f"chunk{k + 1}" for k in range(step + 1)}
+        sizes = {r.n for r in records if r.part.startswith("chunk") and r.method == "pgu" and r.seed == "0"}
+        assert sizes == {30}
+    assert "## Request by request" in finished.out
+    assert (run.out / "figures" / "gaps_by_request.pdf").exists()
+    assert "gaps_by_request" in (run.out / "report.html").read_text()
+
+
+RETURNS = (
+    HEAD
+    + """
+    def prepare(self, model, data, ctx):
+        return {name: value.clone() for name, value in model.state_dict().items()}
+
+    def unlearn(self, model, data, ctx):
+        if ctx.step == 2:
+            model.load_state_dict(ctx.state)
+            return model
+        with torch.no_grad():
+            list(model.parameters())[-1].add_(torch.arange(10.0) * 9)
+        return model
+"""
+)
+
+
+def test_a_method_that_remembers_again_is_seen(run: Place, plug_in: Callable[[str, str], str]) -> None:
+    words = ("--scenario", "incremental", "--methods", plug_in("returns.py", RETURNS), *SMALLEST_POOL)
+    finished = run.benchmark(*words, "--set", "scenario.steps=3")
+    assert finished.code == 0, finished.err
+    records = load(run.out).records
+    assert value(records, "returns", "error", "chunk1", 0) > 50
+    assert value(records, "returns", "error", "chunk1", 1) > 50
+    for chunk in ("chunk1", "chunk2", "chunk3"):
+        assert value(records, "returns", "error", chunk, 2) == value(records, "original", "error", chunk, 2)
+    lines = [line for line in finished.out.splitlines() if re.match(r"\| returns +\| +[123] ", line)]
+    assert len(lines) == 3
+    assert "no. " in lines[2]
 
 
 def test_a_forked_worker_ends_at_sigterm_whatever_it_waits_for() -> None:

@@ -42,8 +42,8 @@ def outputs(data: Dataset, seed: int, skill: float = 2.0) -> Outputs:
 
 def setting(scenario: str, models: int = 7, step: int = -1) -> tuple[readouts.Case, readouts.Reference, Dataset]:
     data = dataset()
-    request = scenarios.create(scenario, SETTINGS[scenario]).requests(data.train_y, data.classes, 0)[step]
-    case = readouts.case(scenario, request, data)
+    requests = scenarios.create(scenario, SETTINGS[scenario]).requests(data.train_y, data.classes, 0)
+    case = readouts.case(scenario, requests[step], data, requests[: range(len(requests))[step]])
     return case, readouts.reference(case, (outputs(data, seed) for seed in range(models))), data
 
 
@@ -146,18 +146,26 @@ def test_every_number_equals_a_slow_loop(scenario: str) -> None:
     h = [np.array([loop_entropy(z[kept]) for z in o.train[case.request.forgotten]]) for o in (one, *pool)]
     for metric, distance in readouts.DISTANCES.items():
         expected[metric, "forget"] = sum(float(distance(h[0], other)) for other in h[1:]) / len(pool)
+    places = {"forget": ("train", case.request.forgotten)}
     if scenario == "class_removal":
-        q = [[100 * np.mean(o.train[case.request.forgotten][:, kept].argmax(1) == k) for k in range(3)] for o in pool]
-        mine = [100 * np.mean(one.train[case.request.forgotten][:, kept].argmax(1) == k) for k in range(3)]
-        expected |= {(f"predicted_share:{NAMES[c]}", "forget"): mine[k] for k, c in enumerate(kept)}
-        tv = sum(abs(mine[k] - sum(row[k] for row in q) / len(q)) for k in range(3)) / 200
-        expected["class_shift_tv", "forget"] = tv
+        places["forget_test"] = ("test", np.flatnonzero(data.test_y == 1))
+    for part, (split, rows) in places.items():
+        q = [loop_shares(getattr(o, split)[rows][:, kept]) for o in pool]
+        mine = loop_shares(getattr(one, split)[rows][:, kept])
+        expected |= {(f"predicted_share:{NAMES[c]}", part): mine[k] for k, c in enumerate(kept)}
+        tv = sum(abs(mine[k] - sum(row[k] for row in q) / len(q)) for k in range(len(kept))) / 200
+        expected["class_shift_tv", part] = tv
         assert sum(mine) == pytest.approx(100)
     if scenario == "depoisoning":
         test = expected["error", "test"]
         expected["restored", "test"] = (80 - test) / (80 - test + expected["error_gap", "test"])
     assert list(got) == list(expected)
     np.testing.assert_allclose(list(got.values()), list(expected.values()), rtol=1e-10, atol=1e-10)
+
+
+def loop_shares(z: np.ndarray) -> list[float]:
+    winners = [max(range(z.shape[1]), key=lambda k, row=row: row[k]) for row in z]
+    return [100 * winners.count(k) / len(winners) for k in range(z.shape[1])]
 
 
 def loop_entropy(z: np.ndarray) -> float:
@@ -168,7 +176,7 @@ def loop_entropy(z: np.ndarray) -> float:
 PARTS = {
     "sample_removal": {"retain", "forget", "test"},
     "class_removal": {"retain", "retained_test"},
-    "incremental": {"retain", "forget", "chunk", "test"},
+    "incremental": {"retain", "forget", "chunk1", "chunk2", "chunk3", "test"},
     "depoisoning": {"retain", "forget", "corrected", "test"},
 }
 
@@ -183,7 +191,7 @@ def test_parts_and_their_sizes(scenario: str) -> None:
     assert size["error", "retain"] == len(case.request.retain)
     assert size["log_entropy_w1", "forget"] == len(case.request.forgotten)
     if scenario == "incremental":
-        assert (size["error", "forget"], size["error", "chunk"]) == (24, 8)
+        assert [size["error", part] for part in ("forget", "chunk1", "chunk2", "chunk3")] == [24, 8, 8, 8]
     if scenario == "class_removal":
         unmasked = {r.part for r in records if r.metric == "error_unmasked"}
         assert unmasked == {"retain", "forget", "retained_test", "forget_test"}
@@ -263,6 +271,56 @@ def test_a_class_without_partner_takes_no_part_in_the_confusion() -> None:
     assert len(set(confusion.labels)) == 2
 
 
+def test_what_an_earlier_request_took_is_seen_when_it_comes_back() -> None:
+    """Request 1 is forgotten at first and remembered again after request 3; the mean over everything hides it."""
+    data = dataset()
+    requests = scenarios.create("incremental", SETTINGS["incremental"]).requests(data.train_y, 4, 0)
+    known, unknown = 9 * np.eye(4)[data.train_y], 9 * np.eye(4)[(data.train_y + 1) % 4]
+
+    def errors(step: int, remembered: list[int]) -> dict[tuple[str, str], float]:
+        case = readouts.case("incremental", requests[step], data, requests[:step])
+        retrained, one = outputs(data, 0), outputs(data, 0)
+        retrained.train[:] = one.train[:] = known
+        retrained.train[requests[step].forgotten[::2]] = unknown[requests[step].forgotten[::2]]
+        one.train[requests[step].forgotten] = unknown[requests[step].forgotten]
+        for chunk in remembered:
+            one.train[requests[chunk].forget] = known[requests[chunk].forget]
+        return values(readouts.measure(case, one, readouts.reference(case, [retrained]), method="m", seed="0"))
+
+    first, last = errors(0, []), errors(2, [0])
+    assert (first["error", "forget"], first["error", "chunk1"]) == (100, 100)
+    assert "chunk2" not in {part for _, part in first}
+    assert [last["error", f"chunk{k}"] for k in (1, 2, 3)] == [0, 100, 100]
+    assert last["error", "forget"] == pytest.approx(200 / 3)
+    assert last["error_gap", "chunk1"] < 0 < last["error_gap", "forget"]
+
+
+def test_shares_say_where_forgotten_samples_go() -> None:
+    case, _, data = setting("sample_removal")
+    rows = case.request.forgotten
+    one, clean = outputs(data, 0), outputs(data, 0)
+    clean.train[:] = 9 * np.eye(4)[data.train_y]
+    one.train[:] = 9 * np.eye(4)[data.train_y]
+    one.train[rows] = 9 * np.eye(4)[3]
+    records = readouts.measure(case, one, readouts.reference(case, [clean]), method="m", seed="0")
+    got = values(records)
+    assert [got[f"predicted_share:{name}", "forget"] for name in NAMES] == [0, 0, 0, 100]
+    assert got["class_shift_tv", "forget"] == pytest.approx(np.mean(data.train_y[rows] != 3))
+    assert {r.n for r in records if r.metric.startswith(("class_shift", "predicted"))} == {7}
+
+
+def test_removed_classes_get_no_share_of_their_own_test_samples() -> None:
+    case, _, data = setting("class_removal")
+    one = outputs(data, 0)
+    gone = np.flatnonzero(data.test_y == 1)
+    one.test[gone] = [2.0, 9.0, 1.0, 0.0]
+    one.test[gone[:4]] = [0.0, 9.0, 1.0, 5.0]
+    got = values(readouts.measure(case, one, readouts.reference(case, [one]), method="m", seed="0"))
+    assert [got[f"predicted_share:{name}", "forget_test"] for name in ("ant", "cow", "dog")] == [60, 0, 40]
+    assert ("predicted_share:bee", "forget_test") not in got
+    assert got["class_shift_tv", "forget_test"] == 0
+
+
 def test_restored_is_zero_for_the_original_and_undefined_without_a_gain() -> None:
     case, reference, data = setting("depoisoning")
     poisoned = outputs(data, 50, skill=1.2)
@@ -320,8 +378,11 @@ def test_reference_records_hold_means_spreads_and_floors() -> None:
     pairs = [float(statistics.wasserstein(h[i], h[i + 1])) for i in range(0, 8, 2)]
     floor = records["log_entropy_w1", "forget"]
     assert floor.value == pytest.approx(np.mean(pairs)) and floor.n == 4
-    shifts = [np.abs(s - np.delete(reference.shares, i, 0).mean(0)).sum() / 200 for i, s in enumerate(reference.shares)]
-    assert records["class_shift_tv", "forget"].value == pytest.approx(np.mean(shifts))
+    for at, part in enumerate(("forget", "forget_test")):
+        shares = reference.shares[:, at]
+        shifts = [np.abs(s - np.delete(shares, i, 0).mean(0)).sum() / 200 for i, s in enumerate(shares)]
+        assert records["class_shift_tv", part].value == pytest.approx(np.mean(shifts))
+        assert records["predicted_share:ant", part].value == pytest.approx(shares[:, 0].mean())
 
 
 def test_reference_survives_a_diverged_model_and_refuses_an_empty_pool() -> None:

@@ -1,0 +1,42 @@
+"""The tables as the Markdown page that a run prints and keeps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]
+
+from bench.records import Results
+from reports import words
+from reports.tables import Table
+
+
+def page(results: Results, tables: Sequence[Table]) -> str:
+    """The page `table.md`: title, setting, tables and the key to them."""
+    blocks = [f"# {_plain(results.run['title'])}", _plain(words.setting(results.run))]
+    for place, table in enumerate(tables):
+        blocks += [f"## {table.caption}", f"{table.units}.", _grid(table, status=place == 0 or table.by_request)]
+    notes = "\n".join(f"- {_plain(note)}" for note in words.key(results, tables))
+    return "\n\n".join([*blocks, f"## How to read this\n\n{notes}"]) + "\n"
+
+
+def _grid(table: Table, *, status: bool) -> str:
+    """A table in Markdown; reasons are long, so not every table shows them and the others name the kind."""
+    shown = status and any(row.remark != "ok" for row in table.rows)
+    heads = [_plain(f"{head} {goal}".strip()) for head, goal in table.heads] + (["status"] if shown else [])
+    lines = []
+    for row in table.rows:
+        cells = row.cells + ([row.remark] if shown else [])
+        if row.kind == "failed" and not shown:
+            cells = [*cells[:-1], row.remark.split(":")[0]]
+        lines.append([_plain(cell) for cell in cells])
+    sides = ["left", *["right"] * (len(table.heads) - 1), "left"][: len(heads)]
+    text: str = tabulate(lines, heads, tablefmt="github", disable_numparse=True, colalign=sides)
+    return text
+
+
+def _plain(text: str) -> str:
+    """Text that neither breaks a Markdown table nor is taken for HTML; what reads well in a terminal stays as it is."""
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", " ".join(text.split()))
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text).replace("|", "\\|")
