@@ -5,24 +5,18 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib
-import os
-import platform
-import subprocess
-import sys
 import threading
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import __version__, plan, pool, records, registry, runner, scenarios, store
+from bench import machine, plan, pool, records, registry, runner, scenarios, store
 from bench.config import Config
 from bench.interface import UsageError
 from bench.progress import Progress
 from bench.recipe import load_recipe
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "xgboost-cpu", "xgboost", "safetensors", "matplotlib")
 ATTEMPTS = 100  # damaged store entries that one run mends before it gives up
 
 
@@ -36,7 +30,7 @@ def run(config: Config, store_folder: Path, out: Path, *, jobs: int, force: bool
     with clock.phase("plan"):
         entries = store.Store(store_folder)
         planned = plan.make(config)
-    _require_device(config.device)
+    machine.require_device(config.device)
     print(first_line(planned), flush=True)
     if force:
         for _, kind, key in planned.jobs():
@@ -78,19 +72,6 @@ def _carry_out(
         except store.Damaged:
             continue
     raise UsageError(f"the store {entries.folder} keeps losing entries; check the disk or choose another with --store")
-
-
-def _require_device(device: str) -> None:
-    """Raise UsageError, before any work, if torch cannot use the device."""
-    if device == "cpu":
-        return
-    import torch
-
-    try:
-        torch.zeros(1, device=device)
-    except Exception as error:  # torch raises many kinds here
-        reason = str(error).split("\n")[0].split(". ")[0][:150]
-        raise UsageError(f"cannot use the device {device}: {reason}; --device cpu always works") from error
 
 
 LATER = ("xgboost", "matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf")
@@ -171,9 +152,12 @@ def config_hash(config: Config) -> str:
     return store.key(config=scientific(config))[:8]
 
 
+UNSCIENTIFIC = {"method_settings", "scenario_settings", "methods", "provenance"}  # or written out otherwise
+
+
 def scientific(config: Config) -> dict[str, Any]:
     """The config as plain values, settings of every row written out."""
-    values = config.model_dump(mode="json", exclude={"method_settings", "tuned", "scenario_settings", "methods"})
+    values = config.model_dump(mode="json", exclude=UNSCIENTIFIC)
     values["methods"] = config.rows()
     values["scenario_settings"] = config.scenario_settings.model_dump(mode="json")
     values["method_settings"] = {name: config.method(name).model_dump(mode="json") for name in config.rows()}
@@ -204,12 +188,13 @@ def describe(
         "forget_classes": np.unique(planned.dataset.train_y[planned.requests[-1].forgotten]).tolist(),
         "undetected_samples": [len(scenarios.undetected(request)) for request in planned.requests],
         "methods": methods,
+        "provenance": config.provenance,
         "reference_models": len(planned.retrained[-1]),
         "shadow": {"train": config.shadow.train, "validation": config.shadow.validation, "test": len(config.seeds)},
         "seeds": list(config.seeds),
-        "versions": _versions(),
-        "hardware": _hardware(config.device),
-        "git": _git(),
+        "versions": machine.versions(),
+        "hardware": machine.hardware(config.device),
+        "git": machine.commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": {name: round(seconds, 3) for name, seconds in clock.seconds.items()},
     }
@@ -254,37 +239,3 @@ def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: d
         "status": f"skipped: {row.skipped}" if row.skipped else failed[0] if failed else "ok",
         "notes": notes,
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "benchmark": __version__}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _hardware(device: str) -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    except OSError:
-        pass
-    hardware = {"cpu": cpu, "cores": os.cpu_count(), "system": platform.platform(terse=True), "device": device}
-    if device.startswith("cuda") and "torch" in sys.modules:
-        import torch
-
-        hardware["gpu"] = torch.cuda.get_device_name(device)
-    return hardware
-
-
-def _git() -> str:
-    """The commit of the benchmark's own checkout, marked when files differ from it; empty outside a checkout."""
-    try:
-        command = ["git", "-C", str(registry.ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from bench import config, layers, recipe, registry, scenarios
+from bench import layers, preset, recipe, registry, scenarios
 from bench.interface import UsageError
 
 
@@ -82,7 +82,7 @@ def _attacks() -> list[str]:
 
 
 def _presets() -> list[str]:
-    known = config.presets()
+    known = preset.names()
     return [_line(name, recipe.read_toml("preset", name, known).get("about", "")) for name in known]
 
 

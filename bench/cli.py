@@ -1,4 +1,4 @@
-"""The command line: run (the default), list, check, report and compare; heavy libraries load where they are used."""
+"""The command line: carries out what was typed; heavy libraries load where they are used."""
 
 from __future__ import annotations
 
@@ -11,37 +11,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import __version__
-from bench.interface import SCENARIOS, UsageError
+from bench.arguments import VERBS, parser
+from bench.interface import UsageError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-VERBS = ("run", "list", "check", "report", "compare")
-LISTS = ("methods", "scenarios", "datasets", "architectures", "attacks", "presets", "recipes")
-
-EXAMPLES = """\
-examples:
-  python run_benchmark.py --scenario class_removal --methods pgu,scrub
-  python run_benchmark.py --scenario sample_removal --methods all --seeds 5
-  python run_benchmark.py --scenario sample_removal --methods scrub,scrub+rewind=true
-  python run_benchmark.py --methods ./my_method.py --set my_method.lr=0.1 --dry-run
-  python run_benchmark.py list
-  python run_benchmark.py check path/to/my_method.py
-  python run_benchmark.py report results/RUN
-  python run_benchmark.py compare results/RUN --baseline baselines/ci.json
-
-exit codes: 0 all ok, 1 a run failed or a number moved, 2 wrong usage, 130 interrupted (finished work is kept)
-"""
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are UsageError, so that every mistake is told the same way."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(
-            f"{message}; see python run_benchmark.py {self.prog.split()[-1]} --help".replace(
-                "run_benchmark.py run_benchmark.py", "run_benchmark.py"
-            )
-        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,120 +65,63 @@ def _dispatch(words: list[str]) -> int:
     if not words or words[0] not in (*VERBS, "-h", "--help", "--version"):
         words = ["run", *words]
     chosen = parser().parse_args(words)
-    code: int = chosen.act(chosen)
-    return code
+    return ACTS[chosen.verb](chosen)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    top = Parser(
-        prog="run_benchmark.py",
-        description="Compare machine-unlearning methods with models retrained without the forgotten data.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("--version", action="version", version=__version__)
-    verbs = top.add_subparsers(dest="verb", metavar="{" + ",".join(VERBS) + "}", required=True)
-    _add_run(verbs)
-    listing = verbs.add_parser("list", help="what there is: methods, scenarios, data sets, ...")
-    listing.add_argument("kind", nargs="?", metavar="KIND", help="one of " + ", ".join(LISTS))
-    listing.add_argument(
-        "--markdown",
-        nargs="*",
-        metavar="NAME|FILE",
-        help="with methods: the handbook, or the sections of these methods",
-    )
-    listing.set_defaults(act=_list)
-    check = verbs.add_parser("check", help="contract tests on a method, by name or by path to its file")
-    check.add_argument("method", nargs="+", help="registered name, `all`, or path/to/method.py")
-    check.set_defaults(act=_check)
-    report = verbs.add_parser(
-        "report", help="rebuild table, LaTeX, figures and page from a results folder (needs no torch)"
-    )
-    report.add_argument("results", type=Path)
-    report.set_defaults(act=_report)
-    compare = verbs.add_parser("compare", help="tell which numbers moved against a baseline")
-    compare.add_argument("results", type=Path)
-    compare.add_argument("--baseline", type=Path, required=True, help="baseline file (JSON)")
-    compare.add_argument("--update-baseline", action="store_true", help="write the baseline from these results instead")
-    compare.set_defaults(act=_compare)
-    return top
-
-
-def _add_run(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    run = verbs.add_parser(
-        "run",
-        help="run the benchmark (the default)",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    run.add_argument("--scenario", help="one of " + ", ".join(SCENARIOS))
-    run.add_argument(
-        "--methods", help="comma list of names or paths to method files, or all; scrub+rewind=true is a row of its own"
-    )
-    run.add_argument("--preset", default="digits", help="name or path of a TOML preset (default: %(default)s)")
-    run.add_argument("--dataset", help="name of a data set, or path to a file that defines load()")
-    run.add_argument("--architecture", help="name of an architecture, or path to a file that defines build()")
-    run.add_argument("--recipe", help="name or path of a TOML training recipe")
-    run.add_argument("--attack", help="name or path of the membership-inference attack, or none")
-    run.add_argument("--seeds", help="number of repeats, or a comma list of repeats such as 0,3")
-    run.add_argument(
-        "--set", action="append", default=[], metavar="PART.FIELD=VALUE", dest="changes",
-        help="change one value, such as pgu.gamma=0.9, scenario.count=30, recipe.epochs=20, shadow.train=16",
-    )  # fmt: skip
-    run.add_argument("--device", help="cpu (default), cuda, cuda:N or mps")
-    run.add_argument(
-        "--data-dir", type=Path, help="folder of downloaded data sets (default: $UNLEARNING_DATA, else data)"
-    )
-    run.add_argument("--time-limit", metavar="SECONDS", help="of a request, for methods that watch the clock (PGU)")
-    run.add_argument("--jobs", type=int, default=_cores(), help="processes that train models (default: %(default)s)")
-    run.add_argument("--out", type=_folder, help="results folder (default: results/SCENARIO-DATE-HASH)")
-    run.add_argument(
-        "--store", type=_folder, default=Path("store"), help="folder of finished work (default: %(default)s)"
-    )
-    run.add_argument("--force", action="store_true", help="make everything anew, even what the store has")
-    run.add_argument("--dry-run", action="store_true", help="print the jobs, what the store has and an estimated time")
-    run.set_defaults(act=_run)
-
-
-def _folder(text: str) -> Path:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("the name of a folder is empty")
-    return Path(text)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CELL_FLAGS = ("scenario", "methods", "dataset", "architecture", "recipe", "device", "time_limit")
+RUN_FLAGS = (*CELL_FLAGS, "attack", "seeds")
+BUDGET_FLAGS = ("trials", "draws", "originals")
 
 
 def _run(chosen: argparse.Namespace) -> int:
     from bench import config
 
-    if chosen.jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, got {chosen.jobs}")
-    if chosen.data_dir:
-        os.environ["UNLEARNING_DATA"] = str(chosen.data_dir)  # for worker processes too
-    names = ("scenario", "methods", "dataset", "architecture", "recipe", "attack", "seeds", "device", "time_limit")
-    resolved = config.resolve(chosen.preset, {name: getattr(chosen, name) for name in names}, chosen.changes)
+    _prepare(chosen)
+    resolved = config.resolve(chosen.preset, {name: getattr(chosen, name) for name in RUN_FLAGS}, chosen.changes)
     from bench import benchmark
 
     if chosen.dry_run:
         print(benchmark.preview(resolved, chosen.store, chosen.jobs))
         return OK
     out = benchmark.prepare_out(resolved, chosen.out)
-    command = " ".join(["python run_benchmark.py", *_words(chosen)])
+    command = " ".join(["python run_benchmark.py", *_words(chosen, RUN_FLAGS)])
     text, failed = benchmark.run(resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=command)
     print(text)
     print(f"\ntable, LaTeX, figures and page: {out}", file=sys.stderr)
     return FAILED if failed else OK
 
 
-def _words(chosen: argparse.Namespace) -> list[str]:
+def _tune(chosen: argparse.Namespace) -> int:
+    from bench import config, trials, tuned, tuner
+
+    _prepare(chosen)
+    budget = trials.Budget(chosen.trials, chosen.draws, chosen.originals)
+    flags = {name: getattr(chosen, name) for name in CELL_FLAGS}
+    configs = config.resolve_all(chosen.preset, flags, chosen.changes)
+    out = chosen.out or Path(f"tuned-{configs[0].scenario if len(configs) == 1 else 'all'}.toml")
+    tuned.require_free(out, chosen.preset, force=chosen.force)
+    cells = trials.lay_out(configs, [change.partition("=")[0] for change in chosen.changes], budget)
+    print(tuned.first_line(cells, budget), flush=True)
+    outcomes = tuner.carry_out(cells, chosen.store, chosen.jobs, lambda one: print(tuned.table(one), flush=True))
+    command = " ".join(["python run_benchmark.py tune", *_words(chosen, (*CELL_FLAGS, *BUDGET_FLAGS))])
+    tuned.write(out, cells, outcomes, budget, flags=flags, about=chosen.about, command=command)
+    print(f"chosen values: python run_benchmark.py --preset {out}", file=sys.stderr)
+    return FAILED if any(outcome.failed for found in outcomes for outcome in found) else OK
+
+
+def _prepare(chosen: argparse.Namespace) -> None:
+    if chosen.jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, got {chosen.jobs}")
+    if chosen.data_dir:
+        os.environ["UNLEARNING_DATA"] = str(chosen.data_dir)  # for worker processes too
+
+
+def _words(chosen: argparse.Namespace, flags: Sequence[str]) -> list[str]:
     """The flags that decide the numbers, as one would type them again."""
     import shlex
 
-    words: list[str] = [] if chosen.preset == "digits" else ["--preset", chosen.preset]
-    for name in ("scenario", "methods", "dataset", "architecture", "recipe", "attack", "seeds", "device", "time_limit"):
+    words: list[str] = [] if (chosen.verb, chosen.preset) == ("run", "digits") else ["--preset", chosen.preset]
+    for name in flags:
         if (value := getattr(chosen, name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     for change in chosen.changes:
@@ -264,3 +180,6 @@ def _compare(chosen: argparse.Namespace) -> int:
     moved = regression.compare(results, chosen.baseline)
     print(regression.table(moved) if moved else "no number moved")
     return FAILED if moved else OK
+
+
+ACTS = {"run": _run, "tune": _tune, "list": _list, "check": _check, "report": _report, "compare": _compare}

@@ -1,8 +1,6 @@
 """What a run is: the recipe, the scenario's parameters, the methods and the pool, from a preset and flags; strict.
 
-A preset is a TOML file with, perhaps, the name of a `base` preset that it changes, and the tables `[run]`, `[recipe]`,
-`[shadow]`, `[scenario.NAME]`, `[attack.NAME]`, `[method.NAME]` and, for values that differ by scenario,
-`[tuned.SCENARIO.NAME]`. Flags override it. Unknown names and values out of range are refused with one line.
+Flags override the preset. Unknown names and values out of range are refused with one line.
 """
 
 from __future__ import annotations
@@ -12,13 +10,15 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import Field, ValidationError
 
+from bench import preset as presets
 from bench import registry, scenarios
-from bench.interface import Attack, Method, UsageError
-from bench.recipe import FOLDER, Recipe, Shadow, Strict, describe, load_recipe, read_toml
+from bench.interface import SCENARIOS, Attack, Method, UsageError
+from bench.preset import NOTHING
+from bench.recipe import Recipe, Shadow, Strict, describe, load_recipe
 
 BASELINES = ("original", "retrain")  # rows that every table has
 
@@ -33,8 +33,7 @@ class Config(Strict):
     scenario: str
     scenario_settings: scenarios.Scenario
     methods: tuple[str, ...]
-    method_settings: dict[str, dict[str, Any]]
-    tuned: dict[str, dict[str, Any]]
+    method_settings: dict[str, dict[str, Any]]  # by row
     attack: str | None
     attack_settings: dict[str, Any]
     shadow: Shadow
@@ -42,21 +41,20 @@ class Config(Strict):
     seed: int = Field(ge=0, description="root of every random stream")
     device: str
     time_limit: float | None = None  # seconds that a request may take before a method should stop
+    provenance: dict[str, dict[str, Any]] = {}  # by method, where the preset's tuned values come from
 
     def entry(self, row: str) -> str:
         """The method of a row: its name, or the path to its file."""
-        return self._variant(row)[0]
+        return registry.variant(self.typed(row))[0]
+
+    def typed(self, row: str) -> str:
+        """What the user typed for a row."""
+        return next((entry for entry in self.methods if registry.row_name(entry) == row), row)
 
     def method(self, row: str) -> Method:
         """The configured method of a row (its class may come from a file), with the row's own changes."""
-        base, changes = self._variant(row)
-        settings = self.method_settings.get(registry.short_name(base), {}) | changes
-        instance: Method = _instance(registry.load("methods", base), settings, row)
+        instance: Method = _instance(registry.load("methods", self.entry(row)), self.method_settings[row], row)
         return instance
-
-    def _variant(self, row: str) -> tuple[str, dict[str, Any]]:
-        base, changes = registry.variant(next((e for e in self.methods if registry.row_name(e) == row), row))
-        return base, {name: _value(text) for name, text in changes.items()}
 
     def attack_instance(self) -> Attack | None:
         """The configured attack, or None when attacks are off."""
@@ -74,72 +72,13 @@ class Config(Strict):
 
 def _instance(cls: Any, settings: Mapping[str, Any], name: str) -> Any:
     try:
-        return cls(**settings)
+        optional = {field for field, info in cls.model_fields.items() if type(None) in get_args(info.annotation)}
+        # TOML has no null: the word stands for it, where a field may be nothing.
+        return cls(**{k: None if v == NOTHING and k in optional else v for k, v in settings.items()})
     except ValidationError as error:
         raise UsageError(describe(error, name, cls)) from error
     except Exception as error:  # a plug-in's class may fail in any way, such as with a type that is not imported
         raise UsageError(f"cannot configure {name}: {type(error).__name__}: {error}") from error
-
-
-def presets() -> dict[str, Path]:
-    """The presets that come with the benchmark, by name."""
-    return {path.stem: path for path in sorted((FOLDER / "presets").glob("*.toml"))}
-
-
-class RunTable(Strict):
-    """The table `[run]` of a preset."""
-
-    dataset: str = ""
-    architecture: str = ""
-    recipe: str = ""
-    scenario: str = ""
-    methods: str | tuple[str, ...] = ()
-    attack: str = ""
-    seeds: Any = None
-    seed: Any = None
-    device: str = ""
-    time_limit: Any = None
-
-
-class Preset(Strict):
-    """The tables of a preset file; what is in them is checked where it is used."""
-
-    about: str = ""
-    base: str = ""
-    run: dict[str, Any] = {}
-    recipe: dict[str, Any] = {}
-    shadow: dict[str, Any] = {}
-    scenario: dict[str, dict[str, Any]] = {}
-    method: dict[str, dict[str, Any]] = {}
-    tuned: dict[str, dict[str, dict[str, Any]]] = {}
-    attack: dict[str, dict[str, Any]] = {}
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables over tables: a value above replaces the one below, tables are merged."""
-    shared = [key for key in below if isinstance(below[key], dict) and isinstance(above.get(key), dict)]
-    return {**below, **above, **{key: _merged(below[key], above[key]) for key in shared}}
-
-
-def _preset(name: str) -> dict[str, Any]:
-    """The tables of a preset, over those of its base, checked for strange names and for their shape."""
-    tables = read_toml("preset", name, presets())
-    passed = [name]
-    while isinstance(base := tables.pop("base", None), str):
-        if base in passed:
-            raise UsageError(f"the presets {' and '.join(passed)} are each other's base; drop one of them")
-        passed.append(base)
-        tables = _merged(read_toml("preset", base, presets()), tables)
-    for what, cls in ((f"preset {name}", Preset), (f"[run] in the preset {name}", RunTable)):
-        try:
-            cls(**(tables if cls is Preset else tables.get("run", {})))
-        except ValidationError as error:
-            raise UsageError(describe(error, what, cls)) from error
-    if strange := [
-        key for table in ("scenario", "tuned") for key in tables.get(table, {}) if key not in scenarios.KINDS
-    ]:
-        raise registry.unknown("scenario", strange[0], scenarios.KINDS)
-    return tables
 
 
 def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) -> Config:
@@ -147,21 +86,15 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
 
     Raises UsageError, in one line, for an unknown name or field and for a value out of range.
     """
-    tables = _preset(preset)
+    tables = presets.load(preset)
     run = dict(tables.get("run", {}))
     run |= {key: value for key, value in flags.items() if value is not None}
     edits = _edits(changes, run)
     scenario = run.get("scenario", "class_removal")
     methods = _methods(run.get("methods", ("pgu", "scrub")))
-    general, special = tables.get("method", {}), tables.get("tuned", {}).get(scenario, {})
-    tuned = {name: general.get(name, {}) | special.get(name, {}) for name in {*general, *special}}
-    strangers = {registry.short_name(base) for base in _bases(methods) if base.endswith(".py")}
-    if strange := sorted(set(tuned) - set(registry.names("methods")) - _shorts(methods)):
-        raise registry.unknown("methods", strange[0], {*registry.names("methods"), *_shorts(methods)})
-    tuned = {name: values for name, values in tuned.items() if name not in strangers}  # a file is not the preset's
-    settings = {
-        name: tuned.get(name, {}) | edits.get(name, {}) for name in {*tuned, *edits} if name in _shorts(methods)
-    }
+    rows = {registry.row_name(entry): entry for entry in (*BASELINES, *methods)}
+    given = _given(tables, scenario, rows)
+    credits = tables.get("provenance", {}).get(scenario, {})
     config = Config(
         preset=preset,
         dataset=run.get("dataset", "digits"),
@@ -172,8 +105,7 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
             scenario, tables.get("scenario", {}).get(scenario, {}) | edits.get("scenario", {})
         ),
         methods=methods,
-        method_settings=settings,
-        tuned={name: values for name, values in tuned.items() if name in _shorts(methods)},
+        method_settings={row: given[row] | _own(entry, edits) for row, entry in rows.items()},
         attack=_attack_name(run.get("attack", "shadow_xgboost")),
         attack_settings=_attack_settings(tables, run) | edits.get("attack", {}),
         shadow=_shadow(tables.get("shadow", {}) | edits.get("shadow", {})),
@@ -181,6 +113,11 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
         seed=_whole("seed", run.get("seed", 0)),
         device=run.get("device", "cpu"),
         time_limit=_seconds(run.get("time_limit")),
+        provenance={
+            row: credits[key]
+            for row, entry in rows.items()
+            if (key := preset_key(entry)) in credits and _short(entry) not in edits
+        },
     )
     _check(config)
     return config
@@ -189,6 +126,48 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
 def _bases(methods: Sequence[str]) -> list[str]:
     """Names and paths of the methods without their changes, once each."""
     return list(dict.fromkeys(registry.variant(entry)[0] for entry in methods))
+
+
+def resolve_all(preset: str, flags: Mapping[str, Any], changes: Sequence[str]) -> list[Config]:
+    """`resolve` for the scenario of the flags or the preset; for all of them, if the flags say `all`."""
+    if flags.get("scenario") != "all":
+        return [resolve(preset, flags, changes)]
+    found = []
+    for name in SCENARIOS:
+        others = tuple(f"{other}." for other in SCENARIOS if other != name)
+        own = [change for change in changes if not change.startswith(others)]
+        found.append(resolve(preset, {**flags, "scenario": name}, own))
+    return found
+
+
+def preset_key(entry: str) -> str:
+    """How a preset speaks of what the user typed for a method: a file by its name, which is no built-in's namesake."""
+    base, _ = registry.variant(entry)
+    return Path(base).name + entry[len(base) :]
+
+
+def _given(tables: Mapping[str, Any], scenario: str, rows: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What the preset sets of each row; one with changes of its own has the values of the plain row, below its own."""
+    general, special = tables.get("method", {}), tables.get("tuned", {}).get(scenario, {})
+    known = {*registry.names("methods"), *(preset_key(registry.variant(entry)[0]) for entry in rows.values())}
+    named = {registry.variant(name)[0] for name in (*general, *special)}
+    if strange := sorted(name for name in named - known if not name.endswith(".py")):
+        raise registry.unknown("methods", strange[0], known)
+    given = {}
+    for row, entry in rows.items():
+        key, plain = preset_key(entry), preset_key(registry.variant(entry)[0])
+        given[row] = general.get(plain, {}) | special.get(plain, {}) | special.get(key, {})
+    return given
+
+
+def _own(entry: str, edits: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the command line sets of a row: `--set`, then the row's own changes."""
+    changes = registry.variant(entry)[1]
+    return edits.get(_short(entry), {}) | {name: _value(text) for name, text in changes.items()}
+
+
+def _short(entry: str) -> str:
+    return registry.short_name(registry.variant(entry)[0])
 
 
 def _shorts(methods: Sequence[str]) -> set[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench import training, unlearning
+from bench import training, tuning, unlearning
 from bench.dataview import OPENS
 from bench.interface import SCENARIOS, Method, Need, UndeclaredRead
 from bench.probe import Broken, Probe, finite_outputs, logits_of
@@ -38,7 +38,7 @@ class Skip(Exception):
 
 
 def declares_itself(probe: Probe) -> None:
-    """Docstring, defaults with descriptions, known scenarios, a known BatchNorm policy and budget field."""
+    """Docstring, defaults with descriptions, known scenarios, BatchNorm policy, budget field and values to search."""
     cls = probe.cls
     if not (cls.__doc__ or "").strip() or cls.__doc__ == Method.__doc__:
         raise Broken("the class needs a docstring whose first line says what the method does")
@@ -54,6 +54,10 @@ def declares_itself(probe: Probe) -> None:
         raise Broken(
             f"budget names {cls.budget!r}, which is no field; set budget = None if nothing turns the method off"
         )
+    try:
+        tuning.check_search(cls)
+    except ValueError as error:
+        raise Broken(str(error)) from error
 
 
 def changes_weights(probe: Probe) -> None:

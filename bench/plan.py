@@ -127,17 +127,25 @@ def load_dataset(name: str) -> Dataset:
 
 def make(config: Config) -> Plan:
     """The plan of a config. Raises UsageError when the data cannot serve the scenario."""
-    dataset = load_dataset(config.dataset)
+    plan = of_originals(config, load_dataset(config.dataset), shadows=True)
+    recipe_key = _model_kind(config, plan.dataset)
+    plan.retrained = [_pool(plan, recipe_key, "retrained", r.step, scenarios.reference_data(r)) for r in plan.requests]
+    plan.attack_key = _attack_key(plan)
+    plan.reference_key = _evaluation_key(plan, "reference", [])
+    plan.rows = [row(plan, name) for name in config.rows()]
+    return plan
+
+
+def of_originals(config: Config, dataset: Dataset, *, shadows: bool) -> Plan:
+    """The requests and the originals of a config, with neither retrained models nor rows. Raises as `make` does.
+
+    Without `shadows`, the originals are those of the repeats only.
+    """
     requests = config.scenario_settings.requests(dataset.train_y, dataset.classes, config.seed)
     labels = scenarios.training_labels(requests, dataset.train_y)
     plan = Plan(config, dataset, requests, labels)
-    recipe_key = _model_kind(config, dataset)
-    everything = np.arange(len(labels))
-    plan.originals = _pool(plan, recipe_key, "original", 0, everything)
-    plan.retrained = [_pool(plan, recipe_key, "retrained", r.step, scenarios.reference_data(r)) for r in requests]
-    plan.attack_key = _attack_key(plan)
-    plan.reference_key = _evaluation_key(plan, "reference", [])
-    plan.rows = [_row(plan, name) for name in config.rows()]
+    pool = _pool(plan, _model_kind(config, dataset), "original", 0, np.arange(len(labels)))
+    plan.originals = pool if shadows else [plan.repeat(pool, repeat) for repeat in config.seeds]
     return plan
 
 
@@ -173,7 +181,8 @@ def _pool(plan: Plan, kind: str, role: str, step: int, index: np.ndarray) -> lis
     return pool
 
 
-def _row(plan: Plan, name: str) -> Row:
+def row(plan: Plan, name: str) -> Row:
+    """The row of a method: its runs for every repeat and request, or why it is skipped."""
     method = plan.config.method(name)
     scenario = plan.config.scenario
     if scenario not in method.supports:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import layers, registry
-from bench.interface import UsageError
+from bench.datasets import without_test
+from bench.interface import Dataset, UsageError
 from bench.plan import Model, Plan, load_dataset
 from bench.progress import Progress
 from bench.store import Store
@@ -36,22 +37,33 @@ def train_pool(
         return
     import joblib
 
-    class Parallel(joblib.Parallel):  # type: ignore[misc]
-        def print_progress(self) -> None:
-            """joblib calls this whenever a group is finished."""
-            left = sum(not store.has("model", model.key) for model in todo)
-            if finished := progress.left - left - others:
-                progress.done(f"trained {len(todo) - left} of {len(todo)} models", finished)
+    groups, others = _groups(plan, todo), progress.left - len(todo)
 
-    groups = _groups(plan, todo)
-    jobs = jobs if plan.config.device == "cpu" else 1  # one process a device: a forked one could not use it
-    others = progress.left - len(todo)
-    # Forking shares the imports that this process has already paid for; elsewhere joblib's own default serves.
-    backend = "multiprocessing" if sys.platform == "linux" and jobs > 1 else None
-    place = (plan.config.dataset, plan.config.architecture, plan.config.recipe, plan.config.device)
-    with Parallel(n_jobs=min(jobs, len(groups)), backend=backend, batch_size=1, max_nbytes=None) as parallel:
+    def report() -> None:
+        left = sum(not store.has("model", model.key) for model in todo)
+        if finished := progress.left - left - others:
+            progress.done(f"trained {len(todo) - left} of {len(todo)} models", finished)
+
+    config, test = plan.config, len(plan.dataset.test_y) > 0
+    place = (config.dataset, test, config.architecture, config.recipe, config.device)
+    with processes(min(jobs, len(groups)), config.device, report) as parallel:
         while_training()  # the workers exist by now: what this starts cannot be caught in a fork
         parallel(joblib.delayed(_train_group)(place, store, group) for group in groups)
+
+
+def processes(jobs: int, device: str, report: Callable[[], None]) -> Any:
+    """A joblib pool of `jobs` workers, one on another device than the CPU; `report` is called after every task."""
+    import joblib
+
+    class Parallel(joblib.Parallel):  # type: ignore[misc]
+        def print_progress(self) -> None:
+            """joblib calls this whenever a task is finished."""
+            report()
+
+    jobs = jobs if device == "cpu" else 1  # one process a device: a forked one could not use it
+    # Forking shares the imports that this process has already paid for; elsewhere joblib's own default serves.
+    backend = "multiprocessing" if sys.platform == "linux" and jobs > 1 else None
+    return Parallel(n_jobs=jobs, backend=backend, batch_size=1, max_nbytes=None)
 
 
 def _groups(plan: Plan, todo: Sequence[Model]) -> list[list[Model]]:
@@ -92,16 +104,15 @@ def _try_network(plan: Plan, build: Build) -> None:
         raise UsageError(f"the architecture {name} cannot be used: {type(error).__name__}: {fault}") from error
 
 
-def _train_group(place: tuple[str, str, Any, str], store: Store, group: Sequence[Model]) -> None:
+def _train_group(place: tuple[str, bool, str, Any, str], store: Store, group: Sequence[Model]) -> None:
     """Train one group and put every model into the store; runs in a worker process."""
     from bench import training
 
-    one_thread()
-    _behave_as_worker()
-    dataset_name, architecture, recipe, device = place
+    as_worker()
+    dataset_name, test, architecture, recipe, device = place
     tasks = [training.Task(model.index, model.labels, model.seed) for model in group]
     start = time.perf_counter()
-    trained = training.train(network(architecture), _dataset(dataset_name), recipe, tasks, device)
+    trained = training.train(network(architecture), loaded(dataset_name, test=test), recipe, tasks, device)
     seconds = (time.perf_counter() - start) / len(group)
     for model, result in zip(group, trained, strict=True):
         arrays = {f"weights/{name}": value.numpy() for name, value in result.weights.items()}
@@ -110,8 +121,10 @@ def _train_group(place: tuple[str, str, Any, str], store: Store, group: Sequence
 
 
 @functools.cache
-def _dataset(name: str) -> Any:
-    return load_dataset(name)
+def loaded(name: str, *, test: bool) -> Dataset:
+    """The data set of this name, once a process; without its test data where that plays no part."""
+    dataset = load_dataset(name)
+    return dataset if test else without_test(dataset)
 
 
 @functools.cache
@@ -134,8 +147,9 @@ def one_thread() -> None:
     training.keep_memory()
 
 
-def _behave_as_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent is gone, which else would leave a worker training."""
+def as_worker() -> None:
+    """One thread; leave Ctrl-C to the parent, and end when it is gone, which else would leave a worker training."""
+    one_thread()
     if multiprocessing.parent_process() is None:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -161,7 +161,7 @@ class MethodRunner:
         from bench import training
 
         arrays = {f"weights/{name}": value.numpy() for name, value in training.weights_of(done.model).items()}
-        outputs = training.evaluate(self._model(arrays), self.plan.dataset, self.setting.device)
+        outputs = training.evaluate(model_of(self.setting, arrays), self.plan.dataset, self.setting.device)
         arrays |= {f"logits/{part}": rows for part, rows in outputs.arrays().items()}
         if not run.last:
             arrays |= {f"state/{name}": value.cpu().numpy() for name, value in done.state.items()}
@@ -197,11 +197,10 @@ class MethodRunner:
 
         if run.previous:
             arrays, _ = self.store.get("unlearned", run.previous.key)
-            return self._model(arrays), {
-                k[6:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("state/")
-            }
+            kept = {name[6:]: torch.from_numpy(value) for name, value in arrays.items() if name.startswith("state/")}
+            return model_of(self.setting, arrays), kept
         arrays, _ = self.store.get("model", run.original.key)
-        model = self._model(arrays)
+        model = model_of(self.setting, arrays)
         if run.prepared is None:
             return model, {}
         if not self.store.has("prepared", run.prepared):
@@ -220,10 +219,12 @@ class MethodRunner:
         self.store.put("prepared", run.prepared, arrays, {"seconds_prepare": seconds, "samples_read": taken})
         self.progress.done(f"{row.name} prepared repeat {run.repeat}")
 
-    def _model(self, arrays: dict[str, np.ndarray]) -> nn.Module:
-        import torch
 
-        model = self.setting.build(0)
-        weights = {name[8:]: torch.from_numpy(value) for name, value in arrays.items() if name.startswith("weights/")}
-        model.load_state_dict(weights)
-        return model
+def model_of(setting: Setting, arrays: Mapping[str, np.ndarray]) -> nn.Module:
+    """The network whose weights an entry of the store holds."""
+    import torch
+
+    model = setting.build(0)
+    weights = {name[8:]: torch.from_numpy(value) for name, value in arrays.items() if name.startswith("weights/")}
+    model.load_state_dict(weights)
+    return model

@@ -42,7 +42,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model: its weights and buffers by name, and its raw logits on all data."""
+    """A trained model: its weights and buffers by name, and its raw logits on all data that there is."""
 
     weights: dict[str, Tensor]
     outputs: Outputs
@@ -82,9 +82,9 @@ def train(build: Build, dataset: Dataset, recipe: Recipe, tasks: Sequence[Task],
     if stacked is None:
         return [_train_alone(model, dataset, recipe, task, device) for model, task in zip(models, tasks, strict=True)]
     _train_stacked(stacked, dataset, recipe, [*tasks, *tasks][: len(padded)])
-    outputs = {part: stacked.logits(Images(dataset, part, device)) for part in ("train", "validation", "test")}
+    outputs = {part: stacked.logits(Images(dataset, part, device)) for part in _parts(dataset)}
     return [
-        Trained(stacked.weights(i), Outputs(**{part: rows[i] for part, rows in outputs.items()}))
+        Trained(stacked.weights(i), _outputs(dataset, {part: rows[i] for part, rows in outputs.items()}))
         for i in range(len(models))
     ]
 
@@ -108,16 +108,28 @@ def maker(build: Build, dataset: Dataset, device: str) -> Callable[[int], nn.Mod
 
 @torch.no_grad()
 def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", size: int = 512) -> Outputs:
-    """Raw float32 logits of a model on all data, in evaluation mode; the model's mode is put back."""
+    """Raw float32 logits of a model on all data, in evaluation mode; the model's mode is put back.
+
+    A part of which the data set holds nothing, as test data where methods are tuned, gives no rows.
+    """
     was_training = model.training
     model.eval()
     logits = {}
-    for part in ("train", "validation", "test"):
+    for part in _parts(dataset):
         images = Images(dataset, part, device)
         rows = torch.arange(len(images.pixels), device=device).split(size)
         logits[part] = torch.cat([model(images.take(chosen)).float() for chosen in rows]).cpu().numpy()
     model.train(was_training)
-    return Outputs(**logits)
+    return _outputs(dataset, logits)
+
+
+def _parts(dataset: Dataset) -> list[str]:
+    return [part for part in ("train", "validation", "test") if len(dataset.labels(part))]
+
+
+def _outputs(dataset: Dataset, logits: dict[str, np.ndarray]) -> Outputs:
+    nothing = dict.fromkeys(("train", "validation", "test"), np.empty((0, dataset.classes), dtype=np.float32))
+    return Outputs(**nothing | logits)
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:

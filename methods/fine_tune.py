@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -25,6 +25,11 @@ class FineTune(Method):
     needs: ClassVar[Need] = Need.RETAIN
     cite: ClassVar[str] = "jia2023sparse"
     cost: ClassVar[str] = "epochs x 3 n_retain F1"
+    search: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "lr": (0.003, 0.01, 0.03, 0.1, 0.3),
+        "epochs": (5, 10, 20),
+        "batch_size": (32, 256),
+    }
 
     lr: float = Field(default=0.01, gt=0, le=10, description="constant learning rate")
     epochs: int = Field(default=10, ge=0, le=10_000, description="passes over the retained data")

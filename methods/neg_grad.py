@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -31,6 +31,11 @@ class NegGrad(Method):
     cite: ClassVar[str] = "golatkar2020eternal"
     batch_norm: ClassVar[str] = "eval"
     cost: ClassVar[str] = "at most epochs x (4 n_forget + n_validation) F1"
+    search: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "lr": (1e-4, 1e-3, 0.003, 0.01, 0.03, 0.1),
+        "epochs": (5, 10, 20),
+        "batch_size": (10, 32, 256),
+    }
 
     lr: float = Field(default=1e-4, gt=0, le=10, description="constant learning rate")
     epochs: int = Field(default=5, ge=0, le=10_000, description="most passes over the forget set")

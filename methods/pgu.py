@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -58,6 +58,12 @@ class PGU(Method):
         "n_train F1 once; (2 n_forget + n_validation) F1, and at most epochs x (4 n_forget + n_validation) F1; "
         "Gram matrices and their eigenvectors on top"
     )
+    search: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "gamma": (0.5, 0.7, 0.8, 0.9, 0.95),  # small layers need less: their singular values fall slowly
+        "lr": (0.02, 0.05, 0.1, 0.2, 0.5),
+        "batch_size": (10, 32, 128),  # a small forget set is one step of 128
+        "epochs": (30, 100),
+    }
 
     gamma: float = Field(default=0.9, ge=0, le=1, description="share of the spectrum to protect; 1 freezes the layers")
     layer_gamma: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -36,6 +36,14 @@ class Scrub(Method):
     cost: ClassVar[str] = (
         "epochs x 4 n_retain F1 + msteps x 4 n_forget F1; rewind: + epochs x n_forget F1 + n_validation F1"
     )
+    search: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "temperature": (2.0, 4.0),  # 2 in the authors' small-scale runs
+        "alpha": (0.001, 0.1, 0.5),
+        "msteps": (1, 2, 3),
+        "lr": (5e-4, 0.005, 0.01, 0.02),
+        "forget_batch": (16, 64, 512),
+        "retain_batch": (32, 128),
+    }
 
     temperature: float = Field(default=4.0, gt=0, le=1_000, description="T")
     alpha: float = Field(

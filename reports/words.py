@@ -177,4 +177,22 @@ def _elsewhere_notes(run: Mapping[str, Any]) -> list[str]:
 
 def _tuned_notes(run: Mapping[str, Any]) -> list[str]:
     tuned = [f"{entry['name']}: {settings(entry['tuned'])}" for entry in run["methods"] if entry.get("tuned")]
-    return ["† other than the method's defaults, by the preset or by hand: " + "; ".join(tuned) + "."] if tuned else []
+    note = "† other than the method's defaults, by the preset or by hand: " + "; ".join(tuned) + "."
+    return [" ".join([note, *_sources(run)])] if tuned else []
+
+
+def _sources(run: Mapping[str, Any]) -> list[str]:
+    """Which presets found values for which methods, a sentence each, and whether what is reported had a part in it."""
+    credits = {name: credit for name, credit in run.get("provenance", {}).items() if credit["trials"] > 1}
+    sentences = []
+    for preset in dict.fromkeys(credit["preset"] for credit in credits.values()):
+        mine = {name: credit for name, credit in credits.items() if credit["preset"] == preset}
+        one = next(iter(mine.values()))
+        seen = {c for credit in mine.values() for draw in credit["draws"] for c in draw.get("removed", ())}
+        which = "some of the requests" if seen & set(run["removed_classes"]) else "other requests"
+        sentences.append(
+            f"{', '.join(mine)}: found for the preset {preset} ({one['date']}, commit {one['commit']}) by up to "
+            f"{max(credit['trials'] for credit in mine.values())} trials each on {one['dataset']} with "
+            f"{one['architecture']}, {which} and other models than these, no test data, no retrained model."
+        )
+    return sentences

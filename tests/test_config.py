@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command import Place
 
-from bench import benchmark, cli, config, plan, registry
+from bench import benchmark, cli, config, plan, preset, registry
 from bench import recipe as recipe_module
 from bench.interface import UsageError
 
@@ -219,11 +219,11 @@ def test_a_change_is_a_value_of_toml_or_text() -> None:
     assert (scrub.rewind, scrub.order, scrub.lr) == (True, "min_first", 1e-3)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", config.presets())
+@pytest.mark.parametrize("name", preset.names())
 def test_every_preset_resolves(name: str) -> None:
     resolved = config.resolve(name, {})
     assert resolved.rows()[:2] == ["original", "retrain"]
-    assert config.read_toml("preset", name, config.presets())["about"]
+    assert recipe_module.read_toml("preset", name, preset.names())["about"]
 
 
 def test_the_configuration_hash_knows_what_decides_the_numbers() -> None:

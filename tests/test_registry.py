@@ -13,7 +13,7 @@ import pytest
 import torch
 from command import ROOT
 
-from bench import catalog, cli, config, registry, scenarios
+from bench import arguments, catalog, cli, config, preset, registry, scenarios
 from bench.interface import Attack, Dataset, Method, UsageError
 from bench.recipe import recipes
 
@@ -178,10 +178,10 @@ def test_the_catalog_names_everything() -> None:
     for kind in registry.KINDS:
         assert f"{kind}:" in text
         assert all(name in text for name in registry.names(kind))
-    assert all(name in text for name in [*scenarios.KINDS, *config.presets(), *recipes()])
+    assert all(name in text for name in [*scenarios.KINDS, *preset.names(), *recipes()])
 
 
-@pytest.mark.parametrize("kind", cli.LISTS)
+@pytest.mark.parametrize("kind", arguments.LISTS)
 def test_a_section_of_the_catalog_stands_alone(kind: str) -> None:
     assert catalog.text(kind).startswith(f"{kind}:\n")
     assert catalog.text(kind) in catalog.text()

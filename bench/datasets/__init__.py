@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from bench.interface import Dataset
@@ -17,3 +19,9 @@ def require_sound(dataset: Dataset) -> None:
             raise ValueError(f"{part}_y must be int64 [{len(x)}], got {y.dtype} {list(y.shape)}")
         if y.min() < 0 or y.max() >= dataset.classes:
             raise ValueError(f"{part}_y must lie in 0 to {dataset.classes - 1}, found {y.min()} to {y.max()}")
+
+
+def without_test(dataset: Dataset) -> Dataset:
+    """The data set as tuning holds it: training and validation data, and not one test sample."""
+    empty = dataset.test_x[:0].copy(), dataset.test_y[:0].copy()  # a view would keep the whole array
+    return dataclasses.replace(dataset, test_x=empty[0], test_y=empty[1])

@@ -1,0 +1,139 @@
+"""What one can type: the verbs and their flags."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from bench import __version__
+from bench.interface import SCENARIOS, UsageError
+
+VERBS = ("run", "tune", "list", "check", "report", "compare")
+LISTS = ("methods", "scenarios", "datasets", "architectures", "attacks", "presets", "recipes")
+
+EXAMPLES = """\
+examples:
+  python run_benchmark.py --scenario class_removal --methods pgu,scrub
+  python run_benchmark.py --scenario sample_removal --methods all --seeds 5
+  python run_benchmark.py --scenario sample_removal --methods scrub,scrub+rewind=true
+  python run_benchmark.py --methods ./my_method.py --set my_method.lr=0.1 --dry-run
+  python run_benchmark.py tune --scenario class_removal --methods pgu,./my_method.py --trials 16 --out my-tuned.toml
+  python run_benchmark.py list
+  python run_benchmark.py check path/to/my_method.py
+  python run_benchmark.py report results/RUN
+  python run_benchmark.py compare results/RUN --baseline baselines/ci.json
+
+exit codes: 0 all ok, 1 a run failed or a number moved, 2 wrong usage, 130 interrupted (finished work is kept)
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are UsageError, so that every mistake is told the same way."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(
+            f"{message}; see python run_benchmark.py {self.prog.split()[-1]} --help".replace(
+                "run_benchmark.py run_benchmark.py", "run_benchmark.py"
+            )
+        )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = Parser(
+        prog="run_benchmark.py",
+        description="Compare machine-unlearning methods with models retrained without the forgotten data.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=__version__)
+    verbs = top.add_subparsers(dest="verb", metavar="{" + ",".join(VERBS) + "}", required=True)
+    _add_run(verbs)
+    _add_tune(verbs)
+    listing = verbs.add_parser("list", help="what there is: methods, scenarios, data sets, ...")
+    listing.add_argument("kind", nargs="?", metavar="KIND", help="one of " + ", ".join(LISTS))
+    listing.add_argument(
+        "--markdown",
+        nargs="*",
+        metavar="NAME|FILE",
+        help="with methods: the handbook, or the sections of these methods",
+    )
+    check = verbs.add_parser("check", help="contract tests on a method, by name or by path to its file")
+    check.add_argument("method", nargs="+", help="registered name, `all`, or path/to/method.py")
+    report = verbs.add_parser(
+        "report", help="rebuild table, LaTeX, figures and page from a results folder (needs no torch)"
+    )
+    report.add_argument("results", type=Path)
+    compare = verbs.add_parser("compare", help="tell which numbers moved against a baseline")
+    compare.add_argument("results", type=Path)
+    compare.add_argument("--baseline", type=Path, required=True, help="baseline file (JSON)")
+    compare.add_argument("--update-baseline", action="store_true", help="write the baseline from these results instead")
+    return top
+
+
+def _add_run(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    run = verbs.add_parser(
+        "run",
+        help="run the benchmark (the default)",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_cell(run, base="digits")
+    run.add_argument("--attack", help="name or path of the membership-inference attack, or none")
+    run.add_argument("--seeds", help="number of repeats, or a comma list of repeats such as 0,3")
+    run.add_argument("--out", type=_folder, help="results folder (default: results/SCENARIO-DATE-HASH)")
+    run.add_argument("--force", action="store_true", help="make everything anew, even what the store has")
+    run.add_argument("--dry-run", action="store_true", help="print the jobs, what the store has and an estimated time")
+
+
+def _add_tune(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    tune = verbs.add_parser(
+        "tune",
+        help="choose hyper-parameters, with as many trials for every method",
+        description="Tries the values that methods publish in `search` on draws and models other than those that are "
+        "reported, sees no test data and no retrained model, and writes a preset.",
+    )
+    _add_cell(tune, base="digits-authors")
+    tune.add_argument("--trials", type=int, default=16, help="settings tried for each method, the preset's among them")
+    tune.add_argument("--draws", type=int, default=3, help="forget requests that a trial serves (default: %(default)s)")
+    tune.add_argument("--originals", type=int, default=2, help="models that it serves each from (default: %(default)s)")
+    tune.add_argument("--out", type=_folder, help="preset to write (default: tuned-SCENARIO.toml)")
+    tune.add_argument("--about", help="what the preset says of itself in `list`")
+    tune.add_argument("--force", action="store_true", help="overwrite the preset")
+
+
+def _add_cell(verb: argparse.ArgumentParser, *, base: str) -> None:
+    """What `run` and `tune` share: the cell of the benchmark, and where and how it is worked on."""
+    every = ", or all" if verb.prog.endswith("tune") else ""
+    verb.add_argument("--scenario", help="one of " + ", ".join(SCENARIOS) + every)
+    verb.add_argument(
+        "--methods", help="comma list of names or paths to method files, or all; scrub+rewind=true is a row of its own"
+    )
+    verb.add_argument("--preset", default=base, help="name or path of a TOML preset (default: %(default)s)")
+    verb.add_argument("--dataset", help="name of a data set, or path to a file that defines load()")
+    verb.add_argument("--architecture", help="name of an architecture, or path to a file that defines build()")
+    verb.add_argument("--recipe", help="name or path of a TOML training recipe")
+    verb.add_argument(
+        "--set", action="append", default=[], metavar="PART.FIELD=VALUE", dest="changes",
+        help="change one value, such as pgu.gamma=0.9, scenario.count=30, recipe.epochs=20, shadow.train=16",
+    )  # fmt: skip
+    verb.add_argument("--device", help="cpu (default), cuda, cuda:N or mps")
+    verb.add_argument(
+        "--data-dir", type=Path, help="folder of downloaded data sets (default: $UNLEARNING_DATA, else data)"
+    )
+    verb.add_argument("--time-limit", metavar="SECONDS", help="of a request, for methods that watch the clock (PGU)")
+    verb.add_argument("--jobs", type=int, default=_cores(), help="processes that train models (default: %(default)s)")
+    verb.add_argument(
+        "--store", type=_folder, default=Path("store"), help="folder of finished work (default: %(default)s)"
+    )
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name of a folder is empty")
+    return Path(text)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,186 @@
+"""Reads and writes preset files: tables of settings over those of a base preset, and where tuned values come from.
+
+A preset is a TOML file with, perhaps, the name of a `base` preset that it changes, and the tables `[run]`, `[recipe]`,
+`[shadow]`, `[scenario.NAME]`, `[attack.NAME]`, `[method.NAME]` and, for values that differ by scenario,
+`[tuned.SCENARIO.NAME]`. NAME of a method from a file is the file's name with `.py`; `"none"` is no value, for fields
+that may be without one. `[provenance]` is what `tune` writes beside the values that it chose.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from bench import registry, scenarios
+from bench.interface import UsageError
+from bench.recipe import FOLDER, Strict, describe, read_toml
+
+NOTHING = "none"  # what stands for the value None
+
+
+class RunTable(Strict):
+    """The table `[run]` of a preset."""
+
+    dataset: str = ""
+    architecture: str = ""
+    recipe: str = ""
+    scenario: str = ""
+    methods: str | tuple[str, ...] = ()
+    attack: str = ""
+    seeds: Any = None
+    seed: Any = None
+    device: str = ""
+    time_limit: Any = None
+
+
+class Score(Strict, allow_inf_nan=True):
+    """What tuning a method in a scenario came to: mean scores in points, lower is better; `inf` where runs failed."""
+
+    settings: str  # "tuned", or "defaults" where nothing that was tried was better
+    defaults: float
+    chosen: float
+    trials: int
+
+
+class Provenance(Strict):
+    """Where tuned values come from: one `tune` command."""
+
+    command: str
+    date: str
+    commit: str
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    dataset: str
+    architecture: str
+    recipe: str
+    seed: int
+    trials: int
+    draws: int
+    originals: int
+    development: dict[str, tuple[dict[str, Any], ...]]  # by scenario, the draws that were chosen on
+    scores: dict[str, dict[str, Score]]  # by scenario and method
+
+
+class Preset(Strict):
+    """The tables of a preset file; what is in them is checked where it is used."""
+
+    about: str = ""
+    base: str = ""
+    run: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    shadow: dict[str, Any] = {}
+    scenario: dict[str, dict[str, Any]] = {}
+    method: dict[str, dict[str, Any]] = {}
+    tuned: dict[str, dict[str, dict[str, Any]]] = {}
+    attack: dict[str, dict[str, Any]] = {}
+    provenance: Provenance | None = None
+
+
+def names() -> dict[str, Path]:
+    """The presets that come with the benchmark, by name."""
+    return {path.stem: path for path in sorted((FOLDER / "presets").glob("*.toml"))}
+
+
+def load(name: str) -> dict[str, Any]:
+    """The tables of a preset, over those of its base, checked for strange names and for their shape.
+
+    `provenance` says, by scenario and method, which preset tuned the values and how.
+    """
+    tables = _read(name)
+    passed = [name]
+    while base := tables.pop("base", ""):
+        if base in passed:
+            raise UsageError(f"the presets {' and '.join(passed)} are each other's base; drop one of them")
+        passed.append(base)
+        tables = _merged(_read(base), tables)
+    _checked(tables.get("run", {}), f"[run] in the preset {name}", RunTable)
+    if strange := [
+        key
+        for table in ("scenario", "tuned", "provenance")
+        for key in tables.get(table, {})
+        if key not in scenarios.KINDS
+    ]:
+        raise registry.unknown("scenario", strange[0], scenarios.KINDS)
+    return tables
+
+
+def family(name: str) -> Iterator[Path]:
+    """The files of a preset that loads, of its base, and so on."""
+    while name:
+        yield (Path(name) if name.endswith(".toml") else names()[name]).resolve()
+        name = read_toml("preset", name, names()).get("base", "")
+
+
+def _read(name: str) -> dict[str, Any]:
+    tables = read_toml("preset", name, names())
+    preset = _checked(tables, f"preset {name}", Preset)
+    return tables | {"provenance": _credits(Path(name).stem, preset.provenance)}
+
+
+def _checked(tables: Mapping[str, Any], what: str, cls: type[BaseModel]) -> Any:
+    try:
+        return cls(**tables)
+    except ValidationError as error:
+        raise UsageError(describe(error, what, cls)) from error
+
+
+def _credits(preset: str, source: Provenance | None) -> dict[str, dict[str, dict[str, Any]]]:
+    """By scenario and method, what a report says about the source of tuned values."""
+    if source is None:
+        return {}
+    common = {"preset": preset} | source.model_dump(include={"date", "commit", "dataset", "architecture"})
+    return {
+        scenario: {
+            name: common | {"trials": score.trials, "draws": list(source.development.get(scenario, ()))}
+            for name, score in scores.items()
+        }
+        for scenario, scores in source.scores.items()
+    }
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables over tables: a value above replaces the one below, tables are merged."""
+    shared = [key for key in below if isinstance(below[key], dict) and isinstance(above.get(key), dict)]
+    return {**below, **above, **{key: _merged(below[key], above[key]) for key in shared}}
+
+
+def text(tables: Mapping[str, Any]) -> str:
+    """These tables as a TOML file; innermost tables stand on one line each. Values are those of TOML, and None."""
+    return "\n".join(_lines("", tables)) + "\n"
+
+
+def _lines(path: str, table: Mapping[str, Any]) -> Iterator[str]:
+    below = {name: value for name, value in table.items() if isinstance(value, Mapping) and _has_header(path, value)}
+    own = {name: value for name, value in table.items() if name not in below}
+    if path and own:
+        yield f"\n[{path}]"
+    yield from (f"{_key(name)} = {_value(value)}" for name, value in own.items())
+    for name, value in below.items():
+        yield from _lines(f"{path}.{_key(name)}" if path else _key(name), value)
+
+
+def _has_header(path: str, table: Mapping[str, Any]) -> bool:
+    return bool(table) and (not path or any(isinstance(value, Mapping) for value in table.values()))
+
+
+def _key(name: str) -> str:
+    bare = name and all(c.isascii() and (c.isalnum() or c in "_-") for c in name)
+    return name if bare else _quoted(name)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(str(k))} = {_value(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, str) or value is None:
+        return _quoted(NOTHING if value is None else value)
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

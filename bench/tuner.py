@@ -1,0 +1,183 @@
+"""Tunes methods: trains the originals, runs the trials that the store lacks on several processes, and chooses."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import machine, pool, registry, tuning
+from bench.interface import Method, State, UsageError
+from bench.progress import Progress
+from bench.store import Damaged, Store, StoreError
+from bench.trials import Cell, Job, Place, Study
+from bench.tuning import Judged, Trial
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.unlearning import Setting
+
+ATTEMPTS = 100  # damaged store entries that one command mends before it gives up
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What tuning one method in one scenario came to; no trials where the method does not apply."""
+
+    study: Study
+    tried: list[Trial]
+
+    @property
+    def best(self) -> int:
+        """The place of the chosen trial."""
+        return tuning.choose(self.tried)
+
+    @property
+    def failed(self) -> bool:
+        """Whether no trial of a method that applies got through."""
+        return bool(self.tried) and math.isinf(self.tried[self.best].score)
+
+
+def carry_out(cells: Sequence[Cell], folder: Path, jobs: int, show: Callable[[Outcome], None]) -> list[list[Outcome]]:
+    """Do what the store lacks, and choose; `show` is called with every outcome as soon as it is known.
+
+    Raises UsageError for a network that cannot be built, and StoreError.
+    """
+    machine.require_device(cells[0].config.device)
+    entries = Store(folder)
+    shown: dict[int, Outcome] = {}
+    studies = [study for cell in cells for study in cell.studies]
+    for _ in range(ATTEMPTS):
+        try:
+            _work(cells, studies, entries, jobs, shown, show)
+        except Damaged:
+            continue
+        outcomes = iter(shown[at] for at in range(len(studies)))
+        return [[next(outcomes) for _ in cell.studies] for cell in cells]
+    raise UsageError(f"the store {folder} keeps losing entries; check the disk or choose another with --store")
+
+
+def _work(
+    cells: Sequence[Cell], studies: Sequence[Study], entries: Store, jobs: int,
+    shown: dict[int, Outcome], show: Callable[[Outcome], None],
+) -> None:  # fmt: skip
+    originals = replace(cells[0].plans[0], originals=[m for cell in cells for p in cell.plans for m in p.originals])
+    models = {model.key for model in originals.originals if not entries.has("model", model.key)}
+    missing = {job.key for study in studies for job in _missing(study, entries)}
+    with Progress(len(models) + len(missing)) as progress:
+        pool.train_pool(originals, entries, jobs, progress)
+        for at, study in enumerate(studies):
+            if at not in shown:
+                reasons = _serve_missing(study, entries, jobs, progress)
+                shown[at] = _outcome(study, entries, reasons)
+                show(shown[at])
+
+
+def _missing(study: Study, entries: Store) -> list[Job]:
+    jobs = (job for candidate in study.candidates for job in candidate.jobs)
+    return [job for job in jobs if not entries.has("trial", job.key)]
+
+
+def _serve_missing(study: Study, entries: Store, jobs: int, progress: Progress) -> dict[str, str]:
+    """Serve the jobs that the store lacks on several processes; returns why jobs failed, by their key."""
+    import joblib
+
+    todo = _missing(study, entries)
+    if not todo:
+        return {}
+    _setting(todo[0].place)  # forked workers inherit it
+    finished, step = 0, len(study.candidates[0].jobs)
+
+    def report() -> None:
+        nonlocal finished
+        finished += 1
+        if finished % step == 0 or finished == len(todo):
+            line = f"{study.config.scenario}, {study.name}: {finished} of {len(todo)} runs"
+            progress.done(line, (finished - 1) % step + 1)
+
+    with pool.processes(min(jobs, len(todo)), study.config.device, report) as parallel:
+        reasons = parallel(joblib.delayed(serve)(job, entries) for job in todo)
+    return {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
+
+
+def serve(job: Job, entries: Store) -> str:
+    """Serve a job's requests and keep what they score; returns why it failed, or nothing. Runs in a worker process."""
+    pool.as_worker()
+    try:
+        judged = _judged(job, entries)
+    except (StoreError, Damaged):  # a full disk or a damaged entry is not the method's fault
+        raise
+    except (Exception, SystemExit) as error:
+        return f"failed: {type(error).__name__}: {error}".split("\n")[0]
+    entries.put("trial", job.key, {}, {"judged": [astuple(one) for one in judged]})
+    return ""
+
+
+def _judged(job: Job, entries: Store) -> list[Judged]:
+    from bench import runner, training, unlearning
+
+    setting = replace(_setting(job.place), labels=job.runs[0].original.labels)
+    method = registry.load("methods", job.entry)(**job.settings)
+    arrays, _ = entries.get("model", job.runs[0].original.key)
+    model = runner.model_of(setting, arrays)
+    state = _prepared(setting, job, method, model, entries)
+    judged = []
+    for run in job.runs:
+        seed, first = run.seed, run.original.seed
+        done = unlearning.unlearn(
+            setting, run.method, method, model, run.request, state=state, seed=seed, original_seed=first
+        )
+        model, state = setting.build(0), done.state
+        model.load_state_dict(done.model.state_dict())  # the weights count, whatever else the method returned
+        outputs = training.evaluate(model, setting.dataset, setting.device)
+        truth, held_out = setting.dataset.train_y, setting.dataset.validation_y
+        seen = (outputs.train, outputs.validation, arrays["logits/validation"])
+        judged.append(tuning.judge(setting.scenario, run.request, truth, held_out, *seen, done.status))
+    return judged
+
+
+def _prepared(setting: Setting, job: Job, method: Method, model: nn.Module, entries: Store) -> State:
+    """What the method prepares; kept where other settings can share it, since else it would only fill the disk."""
+    import torch
+
+    from bench import unlearning
+
+    run = job.runs[0]
+    if run.prepared is None:
+        return {}
+    shared = method.prepares_with is not None
+    if not (shared and entries.has("prepared", run.prepared)):
+        state, seconds, taken = unlearning.prepare(setting, run.method, method, model, run.original.seed)
+        if not shared:
+            return state
+        arrays = {name: value.cpu().numpy() for name, value in state.items()}
+        entries.put("prepared", run.prepared, arrays, {"seconds_prepare": seconds, "samples_read": taken})
+    stored, _ = entries.get("prepared", run.prepared)
+    return {name: torch.from_numpy(value).to(setting.device) for name, value in stored.items()}
+
+
+@functools.cache
+def _setting(place: Place) -> Setting:
+    """What all runs of one place share; its data set holds no test data."""
+    from bench import training, unlearning
+
+    name, architecture, recipe, device, scenario, time_limit = place
+    dataset = pool.loaded(name, test=False)
+    make = training.maker(pool.network(architecture), dataset, device)
+    setting = unlearning.Setting.of(dataset, dataset.train_y, recipe, scenario, device, make)
+    return replace(setting, time_limit=time_limit)
+
+
+def _outcome(study: Study, entries: Store, reasons: dict[str, str]) -> Outcome:
+    """Every trial with what its jobs scored."""
+    tried = []
+    for candidate in study.candidates:
+        failed = [reasons[job.key] for job in candidate.jobs if job.key in reasons]
+        served = [entries.meta("trial", job.key)["judged"] for job in candidate.jobs if job.key not in reasons]
+        judged = [Judged(*values) for job in served for values in job]
+        tried.append(Trial(candidate.changes, judged, candidate.refused or (failed[0] if failed else "")))
+    return Outcome(study, tried)
