@@ -62,8 +62,10 @@ def _status(trial: Trial) -> str:
 def _verdict(outcome: Outcome) -> str:
     tried, best = outcome.tried, outcome.best
     chosen, defaults = tried[best], tried[0]
-    before = defaults.mean("original_error")
-    runs = f"{len(defaults.judged)} requests a trial; validation error of the originals {before:.2f}"
+    if outcome.failed:
+        return "Nothing chosen: no trial got through."
+    before = chosen.mean("original_error")
+    runs = f"{len(chosen.judged)} requests a trial; validation error of the originals {before:.2f}"
     if len(tried) == 1:
         return f"Nothing to tune: {outcome.study.name} publishes no values to search. {runs}."
     if best == 0:
