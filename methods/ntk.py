@@ -57,9 +57,8 @@ class NTK(Method):
         "C x 2 (samples + n_forget) F1 and two factorizations of matrices of C x (samples + n_forget) rows"
     )
     search: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "damping": ((2.0, 3.0, 5.0, 10.0), (1.0, 2.0, 3.0, 5.0, 10.0), (5.0, 10.0)),
-        "curvature": ("ggn", "identity"),
-        "iterations": (30, 10),
+        "damping": ((2.0, 3.0, 5.0, 10.0), (1.0,), (2.0,), (3.0,), (5.0,), (10.0,), (20.0,), (50.0,)),
+        "iterations": (10, 30, 100),
     }
 
     form: Literal["matrix_free", "dense"] = Field(default="matrix_free", description="this or the authors' algorithm")
