@@ -95,7 +95,9 @@ def _add_tune(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-a
         "reported, sees no test data and no retrained model, and writes a preset.",
     )
     _add_cell(tune, base="digits-authors")
-    tune.add_argument("--trials", type=int, default=16, help="settings tried for each method, the preset's among them")
+    tune.add_argument(
+        "--trials", type=int, default=16, help="settings tried for each method, its own first (default: %(default)s)"
+    )
     tune.add_argument("--draws", type=int, default=3, help="forget requests that a trial serves (default: %(default)s)")
     tune.add_argument("--originals", type=int, default=2, help="models that it serves each from (default: %(default)s)")
     tune.add_argument("--out", type=_folder, help="preset to write (default: tuned-SCENARIO.toml)")

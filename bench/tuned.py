@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,8 +80,8 @@ def require_free(out: Path, base: str, *, force: bool) -> None:
     """Raise UsageError, before any work, where the preset cannot be written."""
     if out.exists() and not force:
         raise UsageError(f"{out} exists; choose another file with --out, or overwrite it with --force")
-    if out.suffix != ".toml" or out.is_dir() or not out.resolve().parent.is_dir():
-        raise UsageError(f"--out must name a .toml file in a folder that exists, got {out}")
+    if out.suffix != ".toml" or out.is_dir() or not os.access(out.resolve().parent, os.W_OK | os.X_OK):
+        raise UsageError(f"--out must name a .toml file in a folder that can be written, got {out}")
     if out.resolve() in preset.family(base):
         raise UsageError(f"{out} is what the preset {base} is made of; choose another file with --out")
 
@@ -108,7 +109,10 @@ def write(
     }
     head = "# Written by the `command` below; rather than edit it, write a preset that has this one as its base.\n"
     text = head + preset.text({name: value for name, value in tables.items() if value})
-    records.write_whole(out, text.encode())
+    try:
+        records.write_whole(out, text.encode())
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}; finished work is kept") from error
 
 
 def _other(values: Any, before: Any) -> dict[str, Any]:
@@ -141,7 +145,7 @@ def _provenance(
         "command": command,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": machine.commit(),
-        "dataset": first.dataset,
+        "dataset": registry.short_name(first.dataset),
         "architecture": registry.short_name(first.architecture),
         "recipe": first.recipe.name,
         "seed": first.seed,

@@ -125,6 +125,8 @@ PRESETS = {
     "[tuned]\nclass_removal = 3": "class_removal: Input should be a valid dictionary",
     "[attack.shadow_xgboost]\ntrees = 3": "unknown field of shadow_xgboost 'trees'",
     "about = 3": "about: Input should be a valid string",
+    "[provenance]\ncommand = 'mine'": "provenance.date: Field required",
+    "provenance = 3": "provenance: Input should be a valid dictionary",
 }
 
 
@@ -304,3 +306,29 @@ def test_a_file_is_not_given_the_presets_values_of_its_namesake(tmp_path: Path) 
 def test_classes_are_given_as_one_types_them(text: str, removed: tuple[int, ...]) -> None:
     resolved = config.resolve("digits", {"scenario": "class_removal"}, [f"scenario.removed={text}"])
     assert resolved.scenario_settings.removed == removed  # type: ignore[attr-defined]
+
+
+def test_a_row_with_changes_may_have_values_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        "[method.scrub]\nalpha = 0.5\n[tuned.class_removal]\nscrub = { lr = 0.02, msteps = 1 }\n"
+        "'scrub+rewind=true' = { lr = 0.01 }\n"
+    )
+    resolved = config.resolve(str(path), {"methods": "scrub,scrub+rewind=true,scrub+lr=0.3"}, ["scrub.epochs=7"])
+    names = ("alpha", "lr", "msteps", "epochs", "rewind")
+    found = {row: [getattr(resolved.method(row), name) for name in names] for row in resolved.rows()[2:]}
+    assert found == {
+        "scrub": [0.5, 0.02, 1, 7, False],
+        "scrub+rewind=true": [0.5, 0.01, 1, 7, True],
+        "scrub+lr=0.3": [0.5, 0.3, 1, 7, False],
+    }
+
+
+def test_the_word_none_is_no_value_where_a_field_may_be_without_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[method.neg_grad]\nclip = "none"\n')
+    resolved = config.resolve(str(path), {"methods": "neg_grad,first_order"}, ["first_order.k=none"])
+    assert resolved.method("neg_grad").clip is None  # type: ignore[attr-defined]
+    assert resolved.method("first_order").k is None  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="neg_grad.lr"):
+        config.resolve(str(path), {"methods": "neg_grad"}, ["neg_grad.lr=none"])

@@ -274,7 +274,7 @@ class Peeks(Method):
         return model
 '''
 QUICK = ("--draws", "2", "--originals", "2", "--set", "recipe.epochs=1", "--store", "store")
-WORDS = ("tune", "--methods", "known.py,peeks.py,eu_k,retrain", "--trials", "20", *QUICK)
+WORDS = ("tune", "--methods", "known.py,known.py+crash=false,peeks.py,eu_k,retrain", "--trials", "20", *QUICK)
 
 
 def tune(place: Place, *changes: str, jobs: int = 2) -> Finished:
@@ -302,11 +302,13 @@ def test_the_known_best_values_are_found(finished: tuple[Place, Finished]) -> No
     place, done = finished
     tables = written(place)
     assert tables["base"] == "digits-authors"
-    assert tables["tuned"] == {"class_removal": {"known.py": {"shift": 1000.0}}}
+    own = {"known.py": {"shift": 1000.0}, "known.py+crash=false": {"shift": 1000.0, "wreck": 0.0}}
+    assert tables["tuned"] == {"class_removal": own}
     scores = tables["provenance"]["scores"]["class_removal"]
     assert scores["known.py"].pop("defaults") > 50
     assert scores["known.py"] == {"settings": "tuned", "chosen": 0.0, "trials": 12}
     assert scores["eu_k"]["trials"] == 1
+    assert scores["known.py+crash=false"]["trials"] == 6
     assert "Nothing to tune: eu_k" in done.out
     assert done.out.count("failed: RuntimeError: asked for \\| twice |") == 6
 
@@ -371,7 +373,7 @@ def test_fields_that_are_set_are_not_searched(finished: tuple[Place, Finished]) 
     done = tune(place, "--set", "known.shift=0.001", "--set", "known.crash=false", "--force")
     assert done.code == 0, done.err
     assert "| 1 | wreck = 1000.0 |" in done.out
-    assert "| 2 |" not in done.out.split("peeks")[0]
+    assert "| 2 |" not in done.out.split("known+crash")[0]
     tables = written(place)
     assert tables["tuned"]["class_removal"]["known.py"] == {"shift": 0.001}
     assert tables["provenance"]["scores"]["class_removal"]["known.py"]["trials"] == 2
@@ -458,8 +460,8 @@ def refused(run: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         "--jobs 0": "--jobs must be at least 1",
         "--set scenario.removed=[0,1,2,3,4,5,6,7]": "leaves 0 other draws to choose on, not 3",
         "--draws 10": "leaves 9 other draws to choose on, not 10",
-        "--out there": "must name a .toml file in a folder that exists, got there",
-        "--out nowhere/there.toml": "must name a .toml file in a folder that exists",
+        "--out there": "must name a .toml file in a folder that can be written, got there",
+        "--out nowhere/there.toml": "must name a .toml file in a folder that can be written",
         "--set pgu.gama=3": "did you mean gamma?",
     }.items(),
 )
