@@ -29,6 +29,7 @@ class NTK(Method):
     many the examples. `dense` is the authors' algorithm: the weights that training a linearized network would reach on
     a sample of the retained data, minus those reached with the forget set added, both by dense solves, lengthened by
     the "trapezium" rule; residuals are those of cross-entropy, the curvature is squared error's, as in their code.
+    docs/ntk.md measures both.
 
     Deviations of `matrix_free`: all retained data (the PGU paper's row has 1,500 of 49,500; what a sample does not see,
     the step does not spare); the Gauss-Newton curvature of cross-entropy instead of J^T J; undoing the pull of the
