@@ -199,6 +199,22 @@ def test_the_matrix_free_step_is_that_of_a_dense_solve(curvature: Any) -> None:
     assert near(step_of(method, model, view), expected) < 1e-6
 
 
+def test_the_dense_step_is_the_difference_of_two_solutions_with_the_residuals_of_cross_entropy() -> None:
+    model, retain, forget = mlp(), rows(21), rows(6)
+    linear, both = Linearized(copy.deepcopy(model)), joined(retain, forget)
+    residuals = linear.model(both.x).softmax(1).detach() - nn.functional.one_hot(both.y, CLASSES)
+    solutions = []
+    for n in (21, 27):
+        g = linear.jacobian(both.x[:n]).flatten(0, 1)
+        kernel = g @ g.T + n * DECAY * torch.eye(len(g))
+        solutions.append(-g.T @ torch.linalg.solve(kernel, residuals[:n].flatten()))
+    step, view, initial = solutions[0] - solutions[1], data(forget=forget, retain=retain), mlp()
+    assert near(step_of(NTK(form="dense", rescale=False), model, view), step) < 1e-9
+    missed = linear.flat - Linearized(initial).flat - solutions[0]
+    longer = step * _ntk_dense.trapezium(step, missed)
+    assert near(step_of(NTK(form="dense"), model, view, context(initial_model=lambda: initial)), longer) < 1e-9
+
+
 @pytest.mark.parametrize("n", [5, 60])  # fewer and more numbers than parameters
 @pytest.mark.parametrize("memory", [1, 5_000, 1 << 30])
 def test_sample_space_parameter_space_and_any_tiles_agree(n: int, memory: int) -> None:
@@ -340,6 +356,7 @@ class Steps:
     [
         ([8.0, 3.0], 20.0, 0, 1.0, "ok"),
         ([40.0, 8.0], 20.0, 1, 1.0, "ok"),
+        ([20.0, 8.0], 20.0, 1, 1.0, "ok"),
         ([80.0, 32.0], 20.0, 1, 0.5, "shortened"),
         ([80.0, 24.0], 20.0, 1, 0.75, "shortened"),
         ([99.0, 90.0], 20.0, 1, 0.0, "refused"),
