@@ -52,8 +52,7 @@ SCENARIOS = ("sample_removal", "class_removal", "incremental", "depoisoning")
 class Dataset:
     """Named arrays in memory. Images are uint8 `[n, channels, height, width]`, labels int64 `[n]`.
 
-    `mean` and `std` hold one value per channel, in the units of the uint8 pixels; `pixel_max` is the
-    largest value a pixel can take (16 for digits, 255 for photographs).
+    `mean` and `std` hold one value per channel, in the units of the uint8 pixels; `pixel_max` is their largest value.
     """
 
     name: str
@@ -191,11 +190,8 @@ class Context:
     """What a method may know besides the data.
 
     Attributes:
-        device: where the model and the batches live.
         seed: this run's own seed; `generator` is a CPU generator drawn from it.
         recipe: how the original was trained.
-        classes: number of classes of the head.
-        scenario: name of the scenario.
         removed_classes: classes that go entirely; empty outside class removal.
         step: position of this request in its sequence.
         layers: names of the modules that "the last k layers" counts, in order; empty if the architecture lists none.
