@@ -49,7 +49,7 @@ class SecondOrder(Method):
     cite: ClassVar[str] = "warnecke2023features"
     batch_norm: ClassVar[str] = "eval"
     budget: ClassVar[str | None] = "iterations"
-    cost: ClassVar[str] = "3 n_forget F1 + products × 4 n_retain F1; lissa: products × 6 batch_size F1 instead"
+    cost: ClassVar[str] = "3 n_forget F1 + products × 5 n_retain F1; lissa: products × 6 batch_size F1 instead"
     search: ClassVar[dict[str, tuple[Any, ...]]] = {
         "damping": (1.0, 5.0, 20.0, 100.0, 500.0),
         "k": (1, 2, None),
