@@ -39,10 +39,9 @@ def main() -> None:
     args = parser.parse_args()
     cells = [(int(flips), float(share)) for share in args.fractions.split(",") for flips in args.flips.split(",")]
     columns = {cell: run(args, *cell) for cell in cells}
-    results = next(iter(columns.values()))
-    print(
-        f"\n{results.run['title']}, seeds {args.seeds}; {results.run['versions']}, {results.run['hardware']['cpu']}\n"
-    )
+    first = next(iter(columns.values())).run
+    versions = ", ".join(f"{name} {first['versions'][name]}" for name in ("python", "torch", "numpy"))
+    print(f"\n{first['title']}, seeds {args.seeds}, commit {first['git']}, {versions}, {first['hardware']['cpu']}\n")
     print(table(columns))
 
 
