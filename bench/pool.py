@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
-import multiprocessing
-import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import layers, registry
+from bench import layers, registry, workers
 from bench.datasets import without_test
 from bench.interface import Dataset, UsageError
 from bench.plan import Model, Plan, load_dataset
@@ -46,24 +41,9 @@ def train_pool(
 
     config, test = plan.config, len(plan.dataset.test_y) > 0
     place = (config.dataset, test, config.architecture, config.recipe, config.device)
-    with processes(min(jobs, len(groups)), config.device, report) as parallel:
+    with workers.processes(min(jobs, len(groups)), config.device, report) as parallel:
         while_training()  # the workers exist by now: what this starts cannot be caught in a fork
         parallel(joblib.delayed(_train_group)(place, store, group) for group in groups)
-
-
-def processes(jobs: int, device: str, report: Callable[[], None]) -> Any:
-    """A joblib pool of `jobs` workers, one on another device than the CPU; `report` is called after every task."""
-    import joblib
-
-    class Parallel(joblib.Parallel):  # type: ignore[misc]
-        def print_progress(self) -> None:
-            """joblib calls this whenever a task is finished."""
-            report()
-
-    jobs = jobs if device == "cpu" else 1  # one process a device: a forked one could not use it
-    # Forking shares the imports that this process has already paid for; elsewhere joblib's own default serves.
-    backend = "multiprocessing" if sys.platform == "linux" and jobs > 1 else None
-    return Parallel(n_jobs=jobs, backend=backend, batch_size=1, max_nbytes=None)
 
 
 def _groups(plan: Plan, todo: Sequence[Model]) -> list[list[Model]]:
@@ -108,7 +88,7 @@ def _train_group(place: tuple[str, bool, str, Any, str], store: Store, group: Se
     """Train one group and put every model into the store; runs in a worker process."""
     from bench import training
 
-    as_worker()
+    workers.begin()
     dataset_name, test, architecture, recipe, device = place
     tasks = [training.Task(model.index, model.labels, model.seed) for model in group]
     start = time.perf_counter()
@@ -132,27 +112,3 @@ def network(name: str) -> Build:
     """The function that builds the architecture of this name."""
     build: Build = registry.load("architectures", name)
     return build
-
-
-def one_thread() -> None:
-    """One thread a process and no shortcuts in arithmetic: results then do not depend on the number of processes."""
-    import torch
-
-    from bench import training
-
-    torch.set_num_threads(1)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
-    training.keep_memory()
-
-
-def as_worker() -> None:
-    """One thread; leave Ctrl-C to the parent, and end when it is gone, which else would leave a worker training."""
-    one_thread()
-    if multiprocessing.parent_process() is None:
-        return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

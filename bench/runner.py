@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import layers, pool
+from bench import layers, pool, workers
 from bench.plan import Plan, Row, Run
 from bench.progress import Progress
 from bench.store import Damaged, Store, StoreError, key
@@ -92,7 +92,7 @@ class MethodRunner:
         from bench import training
         from bench.unlearning import Setting
 
-        pool.one_thread()
+        workers.one_thread()
         self.plan, self.store, self.progress = plan, store, progress
         build = pool.network(plan.config.architecture)
         device = plan.config.device

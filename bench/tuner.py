@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import machine, pool, registry, tuning
+from bench import machine, pool, registry, tuning, workers
 from bench.interface import Method, State, UsageError
 from bench.progress import Progress
 from bench.store import Damaged, Store, StoreError
@@ -99,14 +99,14 @@ def _serve_missing(study: Study, entries: Store, jobs: int, progress: Progress) 
             line = f"{study.config.scenario}, {study.name}: {finished} of {len(todo)} runs"
             progress.done(line, (finished - 1) % step + 1)
 
-    with pool.processes(min(jobs, len(todo)), study.config.device, report) as parallel:
+    with workers.processes(min(jobs, len(todo)), study.config.device, report) as parallel:
         reasons = parallel(joblib.delayed(serve)(job, entries) for job in todo)
     return {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
 
 
 def serve(job: Job, entries: Store) -> str:
     """Serve a job's requests and keep what they score; returns why it failed, or nothing. Runs in a worker process."""
-    pool.as_worker()
+    workers.begin()
     try:
         judged = _judged(job, entries)
     except (StoreError, Damaged):  # a full disk or a damaged entry is not the method's fault

@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import signal
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -366,6 +367,27 @@ def test_a_killed_command_goes_on_to_the_same_values_on_one_process(
     assert kept.items() <= run.entries().items()
     assert written(run)["tuned"] == written(place)["tuned"]
     assert written(run)["provenance"]["scores"] == written(place)["provenance"]["scores"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere joblib's own pool notices")
+def test_a_killed_worker_is_one_line_and_not_waited_for(run: Place) -> None:
+    (run.folder / "known.py").write_text(
+        KNOWN.replace("time.sleep(0.05)", "open('begun', 'w').close(); time.sleep(99)")
+    )
+    words = ("tune", "--methods", "known.py", "--trials", "4", *QUICK, "--out", "mine.toml", "--jobs", "2")
+    with run.start(*words) as process:
+        deadline = time.monotonic() + 120
+        while not (run.folder / "begun").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    told = [line for line in err.splitlines() if not line.startswith("[")]
+    assert len(told) == 1, err
+    assert "error: a worker process was killed, perhaps for want of memory" in told[0]
 
 
 def test_fields_that_are_set_are_not_searched(finished: tuple[Place, Finished]) -> None:

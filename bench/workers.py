@@ -1,0 +1,84 @@
+"""The processes that work: a pool that joblib runs, what its workers do first, and a watch over workers that die."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import ctypes
+import multiprocessing
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from bench.interface import UsageError
+
+
+@contextlib.contextmanager
+def processes(jobs: int, device: str, report: Callable[[], None]) -> Iterator[Any]:
+    """A joblib pool of `jobs` workers, one on another device than the CPU; `report` is called after every task.
+
+    Raises UsageError when a worker is killed, for which joblib's forked pool would wait for ever.
+    """
+    import joblib
+
+    class Parallel(joblib.Parallel):  # type: ignore[misc]
+        def print_progress(self) -> None:
+            """joblib calls this whenever a task is finished."""
+            report()
+
+    jobs = jobs if device == "cpu" else 1  # one process a device: a forked one could not use it
+    # Forking shares the imports that this process has already paid for; elsewhere joblib's own default serves.
+    backend = "multiprocessing" if sys.platform == "linux" and jobs > 1 else None
+    killed = threading.Event()
+    try:
+        with Parallel(n_jobs=jobs, backend=backend, batch_size=1, max_nbytes=None) as parallel:
+            threading.Thread(target=_watch, args=(multiprocessing.active_children(), killed), daemon=True).start()
+            yield parallel
+    except KeyboardInterrupt:
+        if not killed.is_set():
+            raise
+        message = "a worker process was killed, perhaps for want of memory; finished work is in the store: "
+        raise UsageError(message + "repeat the command, perhaps with a smaller --jobs") from None
+
+
+def _watch(children: list[BaseProcess], killed: threading.Event) -> None:
+    """Interrupt the main thread when a worker dies of itself; the pool's own end of a worker is SIGTERM."""
+    left = children
+    while left:
+        ended = connection.wait([child.sentinel for child in left])
+        for child in [child for child in left if child.sentinel in ended]:
+            left.remove(child)
+            while child.exitcode is None:  # the pool's own thread is about to say
+                time.sleep(0.01)
+            if child.exitcode not in (0, -signal.SIGTERM) and not killed.is_set():
+                killed.set()
+                _thread.interrupt_main()
+
+
+def one_thread() -> None:
+    """One thread a process and no shortcuts in arithmetic: results then do not depend on the number of processes."""
+    import torch
+
+    from bench import training
+
+    torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    training.keep_memory()
+
+
+def begin() -> None:
+    """What a worker does first: one thread; leave Ctrl-C to the parent; end when it is gone, not to train on alone."""
+    one_thread()
+    if multiprocessing.parent_process() is None:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
