@@ -105,7 +105,8 @@ def _tune(chosen: argparse.Namespace) -> int:
     outcomes = tuner.carry_out(cells, chosen.store, chosen.jobs, lambda one: print(tuned.table(one), flush=True))
     command = " ".join(["python run_benchmark.py tune", *_words(chosen, (*CELL_FLAGS, *BUDGET_FLAGS))])
     tuned.write(out, cells, outcomes, budget, flags=flags, about=chosen.about, command=command)
-    print(f"chosen values: python run_benchmark.py --preset {out}", file=sys.stderr)
+    cell = f"--scenario {configs[0].scenario} --methods {','.join(configs[0].methods)}"
+    print(f"chosen values: python run_benchmark.py --preset {out} {cell}", file=sys.stderr)
     return FAILED if any(outcome.failed for found in outcomes for outcome in found) else OK
 
 

@@ -51,7 +51,7 @@ COLUMNS = """\
 - **Source**: the paper, by its key in `reports/references.bib`.
 - **Default**: the authors' value, unless the method says otherwise. Presets and `--set` change it, which † marks in the
   tables of a run. A value outside the **range** is refused with one line.
-- **`tune` tries**: the values that tuning draws from, with the same number of trials for every method."""
+- **`tune` tries**: the values that tuning draws from, with equally many trials for every method that publishes some."""
 CONTRACT = """\
 `python run_benchmark.py check NAME` tries a method on a tiny problem, and the test suite tries every method here."""
 LAYERS = """\

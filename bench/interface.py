@@ -253,7 +253,7 @@ class Method(Plugin):
         prepares_with: the fields that `prepare` depends on, so that changing others does not repeat it; None: all.
         identity: the no-op row, which returns the original by design.
         cost: one line that says what a request takes, in passes over the data; F1 is one forward pass of one example.
-        search: the values that `tune` tries, by field; the same number of trials for every method.
+        search: the values that `tune` tries, by field; methods that publish some get equally many trials.
     """
 
     needs: ClassVar[Need] = Need.NOTHING

@@ -96,7 +96,7 @@ def load(name: str) -> dict[str, Any]:
         if base in passed:
             raise UsageError(f"the presets {' and '.join(passed)} are each other's base; drop one of them")
         passed.append(base)
-        tables = _merged(_read(base), tables)
+        tables = _over(_read(base), tables)
     _checked(tables.get("run", {}), f"[run] in the preset {name}", RunTable)
     if strange := [
         key
@@ -118,6 +118,9 @@ def family(name: str) -> Iterator[Path]:
 def _read(name: str) -> dict[str, Any]:
     tables = read_toml("preset", name, names())
     preset = _checked(tables, f"preset {name}", Preset)
+    for scenario, draws in (preset.provenance.development if preset.provenance else {}).items():
+        for draw in draws:
+            scenarios.create(scenario, draw)  # what a report will read from it
     return tables | {"provenance": _credits(Path(name).stem, preset.provenance)}
 
 
@@ -140,6 +143,30 @@ def _credits(preset: str, source: Provenance | None) -> dict[str, dict[str, dict
         }
         for scenario, scores in source.scores.items()
     }
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset over its base. What it sets for every scenario also replaces what the base tuned for one.
+
+    A value that is set anew no longer comes from where the base's was found.
+    """
+    general = above.get("method", {})
+    tuned = {
+        scenario: {
+            name: {field: value for field, value in values.items() if field not in general.get(name, {})}
+            for name, values in methods.items()
+        }
+        for scenario, methods in below.get("tuned", {}).items()
+    }
+    credits = {
+        scenario: {
+            name: credit
+            for name, credit in methods.items()
+            if name not in {*general, *above.get("tuned", {}).get(scenario, {})}
+        }
+        for scenario, methods in below.get("provenance", {}).items()
+    }
+    return _merged({**below, "tuned": tuned, "provenance": credits}, above)
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,8 +24,9 @@ def first_line(cells: Sequence[Cell], budget: Budget) -> str:
     """What is tuned, and what every method may spend."""
     first, scenarios = cells[0].config, ", ".join(cell.config.scenario for cell in cells)
     where = f"{first.dataset}, {registry.short_name(first.architecture)}, recipe {first.recipe.name}"
-    spent = f"{budget.trials} trials a method, each on {budget.draws} draws from {budget.originals} originals"
-    return f"tuning for {scenarios} on {where}: {spent}; scores in points, lower is better\n"
+    spent = f"{budget.trials} trials for every method that publishes what to try"
+    each = f"each on {budget.draws} draws from {budget.originals} originals"
+    return f"tuning for {scenarios} on {where}: {spent}, {each}; scores in points, lower is better\n"
 
 
 def table(outcome: Outcome) -> str:
@@ -104,7 +105,7 @@ def write(
             for before, cell, _ in pairs
             if (changed := _other(cell.config.scenario_settings, before.scenario_settings))
         },
-        "tuned": {before.scenario: _chosen(before, found) for before, _, found in pairs},
+        "tuned": {before.scenario: chosen for before, _, found in pairs if (chosen := _chosen(before, found))},
         "provenance": _provenance(cells, outcomes, budget, command),
     }
     head = "# Written by the `command` below; rather than edit it, write a preset that has this one as its base.\n"

@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import machine, pool, registry, tuning, workers
+from bench import layers, machine, pool, registry, tuning, workers
 from bench.interface import Method, State, UsageError
 from bench.progress import Progress
 from bench.store import Damaged, Store, StoreError
@@ -94,6 +94,8 @@ def _serve_missing(study: Study, entries: Store, jobs: int, progress: Progress) 
 
     def report() -> None:
         nonlocal finished
+        if finished == len(todo):  # with one process joblib reports once more at the end
+            return
         finished += 1
         if finished % step == 0 or finished == len(todo):
             line = f"{study.config.scenario}, {study.name}: {finished} of {len(todo)} runs"
@@ -169,7 +171,7 @@ def _setting(place: Place) -> Setting:
     dataset = pool.loaded(name, test=False)
     make = training.maker(pool.network(architecture), dataset, device)
     setting = unlearning.Setting.of(dataset, dataset.train_y, recipe, scenario, device, make)
-    return replace(setting, time_limit=time_limit)
+    return replace(setting, layers=layers.published(architecture), time_limit=time_limit)
 
 
 def _outcome(study: Study, entries: Store, reasons: dict[str, str]) -> Outcome:

@@ -131,7 +131,7 @@ def lissa(
 
     Raises ValueError when it diverges.
     """
-    v, lowest, waited = b.clone(), math.inf, 0
+    v, lowest, waited, done = b.clone(), math.inf, 0, 0
     for done, product in enumerate(itertools.islice(products, iterations), 1):
         change = b - product(v) / scale - v * (damping / scale)
         v = v + change
@@ -142,7 +142,7 @@ def lissa(
         lowest = min(lowest, size)
         if waited >= patience:
             return Recursion(v / scale, done, settled=size < 2 * lowest)  # steps that grow are on their way out
-    return Recursion(v / scale, iterations, settled=False)
+    return Recursion(v / scale, done, settled=False)
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

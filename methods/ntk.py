@@ -41,6 +41,9 @@ class NTK(Method):
     points of accuracy on at most 2,000 retained examples is taken. The multiples, 30 iterations and half a point are
     ours; none was chosen on the benchmark's numbers. The dense form looks neither at them nor at the deadline.
 
+    The safeguard goes by the labels that it sees: where poison was not found, undoing it costs accuracy on wrong
+    labels, and a sound step may be refused; `max_drop = none` goes without.
+
     Status `shortened`: only a part of the step with the largest damping passes; `refused`: not even a quarter does, the
     model is unchanged; `unsettled`: the system of the step taken is left with more than a tenth of its right-hand
     side (that of squared error needs over a thousand iterations); `late`: the deadline passed, the step of the
@@ -130,7 +133,7 @@ class NTK(Method):
         taken = _safeguard.take(linear, found.solutions, data.retain, self.max_drop)
         residual = found.residuals[taken.at]
         rough = residual > max(UNSOLVED, self.tolerance)
-        said = [taken.status, "late" if late else "ok", "unsettled" if rough else "ok"]
+        said = [taken.status, "late" if late else "ok", "unsettled" if rough and taken.scale else "ok"]
         notes = {"damping": shifts[taken.at] / ridge, "step": taken.scale}
         notes |= {"iterations": found.iterations, "residual": residual}
         notes["relative_change"] = taken.scale * float(found.solutions[taken.at].norm() / linear.flat.norm())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
+from bench import loop
 from bench.interface import Context, DataView, Method, Need, Part, Unlearned
 from methods import _influence, _solvers
 from methods._curvature import Linearized
@@ -31,8 +33,8 @@ class SecondOrder(Method):
     "hessian" of a network may be indefinite, which wrong labels make likely; "ggn" (Gauss-Newton) is not.
 
     Status `indefinite`: conjugate gradients met a direction of no or negative curvature and stopped there; `unsettled`:
-    the solver ran out of iterations, or LiSSA's steps had begun to grow; `shortened`: the step was longer than
-    `max_change` and was scaled back to it.
+    the solver ran out of iterations, or of time (the deadline), or LiSSA's steps had begun to grow; `shortened`: the
+    step was longer than `max_change` and was scaled back to it.
 
     Defaults: the last two weight layers, and for LiSSA scale 2e5, batch 1,024 and patience 20, are those of the
     authors' poisoning experiment, in code. Their damping 1e-4 acts through the scale: the fixed point of their
@@ -106,7 +108,9 @@ class SecondOrder(Method):
 
         if self.solver == "exact":
             return _solvers.exact(product, b, self.damping), "ok", len(b)
-        found = _solvers.conjugate_gradients(product, b, (self.damping,), self.tolerance, self.iterations)
+        found = _solvers.conjugate_gradients(
+            product, b, (self.damping,), self.tolerance, self.iterations, lambda done, residual: _late(ctx)
+        )
         status = "indefinite" if found.indefinite else "ok" if found.residual <= self.tolerance else "unsettled"
         return found.solutions[0], status, found.iterations
 
@@ -117,7 +121,7 @@ class SecondOrder(Method):
     def _lissa(self, line: Linearized, b: Tensor, stay: list[Part], ctx: Context) -> tuple[Tensor, str, int]:
         runs = [
             _solvers.lissa(
-                self._minibatches(line, stay, ctx.generator),
+                itertools.takewhile(lambda _: not _late(ctx), self._minibatches(line, stay, ctx.generator)),
                 b,
                 damping=self.damping,
                 scale=self.scale,
@@ -133,10 +137,14 @@ class SecondOrder(Method):
         self, line: Linearized, stay: list[Part], generator: torch.Generator
     ) -> Iterator[_solvers.Product]:
         """Products of one minibatch after the other, for ever; their mean over a pass is the product of all data."""
-        count = sum(-(-len(part) // self.batch_size) for part in stay)
+        count = sum(len(loop.batch_bounds(len(part), self.batch_size)) for part in stay)
         for part in itertools.cycle(stay):
             for x, y in part.batches(self.batch_size, generator):
                 yield partial(self._minibatch, line, x, y, count)
 
     def _minibatch(self, line: Linearized, x: Tensor, y: Tensor, count: int, v: Tensor) -> Tensor:
         return count * line.batch_product(x, y, v, self._kind)
+
+
+def _late(ctx: Context) -> bool:
+    return ctx.deadline is not None and time.perf_counter() > ctx.deadline

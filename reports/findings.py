@@ -12,6 +12,8 @@ from reports.numbers import REFERENCE, Numbers, alike, fixed, with_interval, wre
 from reports.quantities import ACCURACY, ANCHORS, FORGOTTEN, KEPT, UNDETECTED, Quantity
 from reports.tables import ratio
 
+IDLE = {"unchanged", "refused", "too_fast"}  # statuses of a model that is the original
+
 
 def sentences(results: Results) -> list[str]:
     """The findings after the last request, most important first."""
@@ -21,7 +23,8 @@ def sentences(results: Results) -> list[str]:
     methods = [entry["name"] for entry in results.run["methods"] if entry["name"] not in controls]
     known = [method for method in methods if numbers.knows(method)]
     broken = [method for method in known if _wrecked(results, numbers, method)]
-    known = [method for method in known if method not in broken]
+    idle = [method for method in known if method not in broken and _idle(results, method)]
+    known = [method for method in known if method not in (*broken, *idle)]
     return [
         *_forgotten(results, numbers, known),
         *_accuracy(results, numbers, known),
@@ -30,6 +33,7 @@ def sentences(results: Results) -> list[str]:
         *_attack(results, numbers, known),
         *_controls(results, numbers),
         *_unusable(broken),
+        *_untouched(idle),
         *_without_numbers(results, numbers),
     ]
 
@@ -41,6 +45,18 @@ def _wrecked(results: Results, numbers: Numbers, method: str) -> bool:
 
 def _unusable(methods: Sequence[str]) -> list[str]:
     sentence = f"Some models of {listed(methods)} diverged, collapsed or were not made; nothing is concluded there."
+    return [sentence] if methods else []
+
+
+def _idle(results: Results, method: str) -> bool:
+    """Whether every run of a method gave the original back."""
+    (entry,) = (entry for entry in results.run["methods"] if entry["name"] == method)
+    statuses = [note["status"] for note in entry["notes"]]
+    return bool(statuses) and all(IDLE & set(status.split(" and ")) for status in statuses)
+
+
+def _untouched(methods: Sequence[str]) -> list[str]:
+    sentence = f"All models of {listed(methods)} are the original, unchanged: a step was refused or there was none."
     return [sentence] if methods else []
 
 

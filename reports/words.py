@@ -188,11 +188,19 @@ def _sources(run: Mapping[str, Any]) -> list[str]:
     for preset in dict.fromkeys(credit["preset"] for credit in credits.values()):
         mine = {name: credit for name, credit in credits.items() if credit["preset"] == preset}
         one = next(iter(mine.values()))
-        seen = {c for credit in mine.values() for draw in credit["draws"] for c in draw.get("removed", ())}
-        which = "some of the requests" if seen & set(run["removed_classes"]) else "other requests"
+        seen = any(_reported(draw, run) for credit in mine.values() for draw in credit["draws"])
+        which = "some of the requests" if seen else "other draws"
         sentences.append(
             f"{', '.join(mine)}: found for the preset {preset} ({one['date']}, commit {one['commit']}) by up to "
             f"{max(credit['trials'] for credit in mine.values())} trials each on {one['dataset']} with "
             f"{one['architecture']}, {which} and other models than these, no test data, no retrained model."
         )
     return sentences
+
+
+def _reported(draw: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+    """Whether a draw that was chosen on is, or shares classes with, what this run reports."""
+    settings = run.get("config", {}).get("scenario_settings", {})
+    same_class = "target_class" in draw and draw["target_class"] == settings.get("target_class")
+    first = settings.get("draw") == "class_first"  # of other draws the seeds differ
+    return bool(set(draw.get("removed", ())) & set(run["removed_classes"])) or (first and same_class)

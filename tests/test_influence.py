@@ -36,7 +36,8 @@ class Rows:
         self, size: int, generator: torch.Generator | None = None, *, augment: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
-        yield from ((self.x[rows], self.y[rows]) for rows in order.split(size))
+        for start, stop in loop.batch_bounds(len(self), size):  # as the harness cuts them
+            yield self.x[order[start:stop]], self.y[order[start:stop]]
 
 
 class View:
@@ -251,12 +252,13 @@ def test_lissa_converges_to_the_solution_with_the_ridge_and_diverges_with_too_sm
         _solvers.lissa(products(), b, patience=10_000, **too_small)  # type: ignore[arg-type]
 
 
-def test_minibatches_of_lissa_stand_for_all_the_data(linear: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.parametrize("size", [17, 67, 100])  # 67: a lone last example joins the batch before
+def test_minibatches_of_lissa_stand_for_all_the_data(size: int, linear: nn.Module, data: tuple[Tensor, Tensor]) -> None:
     """Scaled up, one pass of minibatch products averages to the product of all data, of two parts as of one."""
     view = poisoned(data)
-    line, method = Linearized(copied(linear)), SecondOrder(solver="lissa", batch_size=17)
+    line, method = Linearized(copied(linear)), SecondOrder(solver="lissa", batch_size=size)
     stay: list[Part] = [view.retain, view.corrected]
-    count = sum(-(-len(part) // 17) for part in stay)
+    count = sum(1 for part in stay for _ in part.batches(size))
     v = torch.randn(len(line.flat), generator=torch.Generator().manual_seed(3))
     batches = itertools.islice(method._minibatches(line, stay, torch.Generator().manual_seed(0)), count)
     mean = torch.stack([product(v) for product in batches]).mean(0)
@@ -287,6 +289,14 @@ def test_a_step_is_told_when_it_is_unsettled_or_shortened(linear: nn.Module, dat
     assert done.status == "shortened"
     assert float((weights(done.model) - start).norm() / start.norm()) == pytest.approx(0.01)
     assert done.notes["relative_change"] > 0.01
+
+
+def test_the_deadline_ends_the_solvers(linear: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+    for method in (SecondOrder(damping=RIDGE), SecondOrder(solver="lissa")):
+        late = replace(context(), deadline=0.0)
+        done = method.unlearn(copied(linear), split(data), late)  # type: ignore[arg-type]
+        assert isinstance(done, Unlearned)
+        assert (done.status, done.notes["products"]) == ("unsettled", 0)
 
 
 def test_negative_curvature_is_told_and_a_factorization_refuses_it() -> None:

@@ -157,6 +157,19 @@ def test_findings_follow_from_the_numbers(tmp_path: Path) -> None:
     assert "Caution" not in text
 
 
+def test_a_model_that_nothing_was_done_to_is_no_success(tmp_path: Path) -> None:
+    folder = fabricate(tmp_path, "sample_removal")
+    results = load(folder)
+    plain = findings.sentences(results)
+    entry = next(entry for entry in results.run["methods"] if entry["name"] == "pgu")
+    for note in entry["notes"]:
+        note["status"] = "refused and late"
+    told = findings.sentences(results)
+    assert "All models of pgu are the original, unchanged: a step was refused or there was none." in told
+    assert not any("pgu" in sentence for sentence in told if "unchanged" not in sentence)
+    assert any("pgu" in sentence for sentence in plain)
+
+
 def test_with_undetected_poison_retraining_is_no_control(tmp_path: Path) -> None:
     """The fabricated retrain row is as good as the pool; it must still be judged as a method."""
     folder = fabricate(tmp_path, "depoisoning", missed=20)

@@ -20,7 +20,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from bench import cli, config, development, preset, registry, trials, tuner, tuning
+from bench import cli, config, development, layers, preset, registry, trials, tuner, tuning
 from bench.dataview import Images
 from bench.interface import SCENARIOS, Method, Request, UsageError
 from bench.records import Results
@@ -520,13 +520,65 @@ def test_what_is_written_is_what_is_read(tables: dict[str, Any]) -> None:
     assert tomllib.loads(preset.text(tables)) == tables
 
 
+TUNED = """
+[tuned.class_removal]
+pgu = { gamma = 0.7, lr = 0.5 }
+scrub = { lr = 0.02 }
+
+[provenance]
+command = "x"
+date = "2026-01-01"
+commit = "c"
+dataset = "digits"
+architecture = "digits_cnn"
+recipe = "digits"
+seed = 0
+trials = 16
+draws = 1
+originals = 1
+versions = {}
+hardware = {}
+development = { class_removal = [{ removed = DRAW }] }
+
+[provenance.scores.class_removal]
+pgu = { settings = "tuned", defaults = 2.0, chosen = 1.0, trials = 16 }
+scrub = { settings = "tuned", defaults = 2.0, chosen = 1.0, trials = 16 }
+"""
+
+
+def test_a_preset_above_a_tuned_one_replaces_its_values_and_their_credit(tmp_path: Path) -> None:
+    base, above = tmp_path / "base.toml", tmp_path / "above.toml"
+    base.write_text(TUNED.replace("DRAW", "[3]"))
+    assert config.resolve(str(base), {}).provenance.keys() == {"pgu", "scrub"}
+    for table in ("[method.pgu]", "[tuned.class_removal.pgu]"):
+        above.write_text(f'base = "{base}"\n{table}\ngamma = 0.11\n')
+        resolved = config.resolve(str(above), {})
+        assert resolved.method("pgu").model_dump(include={"gamma", "lr"}) == {"gamma": 0.11, "lr": 0.5}
+        assert resolved.provenance.keys() == {"scrub"}
+
+
+@pytest.mark.parametrize("draw", ['"a"', "[[3]]", "2020-01-01"])
+def test_draws_that_no_report_could_read_are_refused_before_any_work(draw: str, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.toml"
+    path.write_text(TUNED.replace("DRAW", draw))
+    with pytest.raises(UsageError, match="removed"):
+        config.resolve(str(path), {})
+
+
+def test_what_is_tuned_knows_the_published_layers() -> None:
+    resolved = config.resolve("digits-authors", {"methods": "eu_k"})
+    (cell,) = trials.lay_out([resolved], [], trials.Budget(1, 1, 1))
+    (job,) = cell.studies[0].candidates[0].jobs
+    assert tuner._setting(job.place).layers == layers.published("digits_cnn") != ()
+
+
 def test_a_report_says_where_tuned_values_come_from() -> None:
     credit = {"preset": "mine", "date": "2026-01-02", "commit": "abc", "dataset": "digits", "architecture": "net"}
     run = fabricated.run("class_removal", 1)
     run["provenance"] = {"pgu": credit | {"trials": 16, "draws": [{"removed": [1]}]}, "eu_k": credit | {"trials": 1}}
     note = words.key(Results(run, [], {}), [])[-1]
     assert "pgu: found for the preset mine (2026-01-02, commit abc) by up to 16 trials each on digits with net" in note
-    assert "other requests and other models" in note
+    assert "other draws and other models" in note
     assert "\n" not in note
     run["provenance"]["pgu"]["draws"] = [{"removed": [2]}]
     assert "some of the requests and other models" in words.key(Results(run, [], {}), [])[-1]
