@@ -21,6 +21,7 @@ from bench.preset import NOTHING
 from bench.recipe import Recipe, Shadow, Strict, describe, load_recipe
 
 BASELINES = ("original", "retrain")  # rows that every table has
+QUICK = ("pgu", "scrub")  # the methods of a preset that names none
 
 
 class Config(Strict):
@@ -91,7 +92,7 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
     run |= {key: value for key, value in flags.items() if value is not None}
     edits = _edits(changes, run)
     scenario = run.get("scenario", "class_removal")
-    methods = _methods(run.get("methods", ("pgu", "scrub")))
+    methods = _methods(run.get("methods", QUICK))
     rows = {registry.row_name(entry): entry for entry in (*BASELINES, *methods)}
     given = _given(tables, scenario, rows)
     credits = tables.get("provenance", {}).get(scenario, {})
@@ -242,7 +243,7 @@ def _edits(changes: Sequence[str], run: Mapping[str, Any]) -> dict[str, dict[str
     """`--set part.field=value` by part: a method's name, recipe, shadow, scenario (or its name), or attack."""
     edits: dict[str, dict[str, Any]] = {}
     scenario, attack = run.get("scenario", "class_removal"), registry.short_name(run.get("attack", "shadow_xgboost"))
-    known = {*SECTIONS, *_shorts(_methods(run.get("methods", ("pgu", "scrub")))), scenario, attack}
+    known = {*SECTIONS, *_shorts(_methods(run.get("methods", QUICK))), scenario, attack}
     for change in changes:
         name, dot, rest = change.partition(".")
         field, equals, text = rest.partition("=")
