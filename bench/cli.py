@@ -104,6 +104,8 @@ def _tune(chosen: argparse.Namespace) -> int:
     print(tuned.first_line(cells, budget), flush=True)
     outcomes = tuner.carry_out(cells, chosen.store, chosen.jobs, lambda one: print(tuned.table(one), flush=True))
     command = " ".join(["python run_benchmark.py tune", *_words(chosen, (*CELL_FLAGS, *BUDGET_FLAGS))])
+    if all(outcome.failed or outcome.study.skipped for found in outcomes for outcome in found):
+        raise UsageError(f"no trial of any method got through, so {out} is not written; the tables say why")
     tuned.write(out, cells, outcomes, budget, flags=flags, about=chosen.about, command=command)
     cell = f"--scenario {configs[0].scenario} --methods {','.join(configs[0].methods)}"
     print(f"chosen values: python run_benchmark.py --preset {out} {cell}", file=sys.stderr)

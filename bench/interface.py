@@ -272,6 +272,10 @@ class Method(Plugin):
         """What this instance may read: `needs`, unless a hyper-parameter asks for more or less."""
         return self.needs
 
+    def refuses(self, scenario: str) -> str:
+        """Why this instance cannot serve a scenario that the class supports; nothing if it can."""
+        return ""
+
     def prepare(self, model: nn.Module, data: DataView, ctx: Context) -> State:
         """Compute what must be known before any request; timed and stored apart. Nothing by default."""
         return {}

@@ -188,6 +188,8 @@ def row(plan: Plan, name: str) -> Row:
     if scenario not in method.supports:
         supported = ", ".join(method.supports)
         return Row(name, method, (), f"{name} does not support {scenario} (it supports {supported})")
+    if reason := method.refuses(scenario):
+        return Row(name, method, (), reason)
     if Need.OWN_TRAINING in method.reads():
         return Row(name, method, (), f"{name} needs its own training, which this version cannot run yet")
     runs: list[Run] = []

@@ -67,12 +67,16 @@ class Scrub(Method):
         """Rewinding also reads validation data."""
         return self.needs | Need.VALIDATION if self.rewind else self.needs
 
+    def refuses(self, scenario: str) -> str:
+        """Rewinding compares errors by label, and depoisoning forgets wrong labels."""
+        if not self.rewind or scenario != "depoisoning":
+            return ""
+        return "scrub.rewind compares errors by label, but depoisoning forgets wrong labels; turn it off"
+
     def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> Unlearned:
-        """Return the student. Raises ValueError for an empty forget set, and for `rewind` in depoisoning."""
+        """Return the student. Raises ValueError for an empty forget set."""
         if not len(data.forget):
             raise ValueError("nothing to forget: the forget set is empty")
-        if self.rewind and ctx.scenario == "depoisoning":
-            raise ValueError("scrub.rewind compares errors by label, but depoisoning forgets wrong labels; turn it off")
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
         update = self._optimizer(model)
         checkpoints = []

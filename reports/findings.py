@@ -28,6 +28,7 @@ def sentences(results: Results) -> list[str]:
     return [
         *_forgotten(results, numbers, known),
         *_accuracy(results, numbers, known),
+        *_restored(results, numbers, known),
         *_returned(results, numbers, known),
         *_missed(results, numbers, known),
         *_attack(results, numbers, known),
@@ -143,16 +144,28 @@ def _accuracy(results: Results, numbers: Numbers, methods: Sequence[str]) -> lis
     return found
 
 
+def _restored(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
+    """What came back of the accuracy that wrong labels cost."""
+    shares = {method: numbers.summary(method, "restored", "test") for method in methods}
+    said = [f"{m} {with_interval(s)}" for m, s in shares.items() if s is not None and math.isfinite(s.value)]
+    return [f"Of the accuracy that wrong labels cost came back, as a share: {listed(said)}."] if said else []
+
+
 def _returned(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
-    """Earlier requests' samples that a method had forgotten and that are below the pool's error after the last one."""
-    last, found = results.run["steps"] - 1, []
+    """Single requests, after the last one: those that were forgotten and came back, and those forgotten too well."""
+    last, back, beyond = results.run["steps"] - 1, [], []
     for method in methods:
-        for step in range(last):
-            part = f"chunk{step + 1}"
-            then, now = (numbers.summary(method, "error_gap", part, at) for at in (step, last))
-            if then and now and then.high >= 0 > now.high and now.value < then.value:
-                found.append(f"{method} (request {step + 1}: {with_interval(now, signed=True)} points)")
-    return [f"What earlier requests took was forgotten and is recognized again by {listed(found)}."] if found else []
+        for step in range(results.run["steps"] if last else 0):
+            then, now = (numbers.summary(method, "error_gap", f"chunk{step + 1}", at) for at in (step, last))
+            if not then or not now:
+                continue
+            said = f"{method} (request {step + 1}: {with_interval(now, signed=True)} points)"
+            back += [said] if then.high >= 0 > now.high and now.value < then.value else []
+            beyond += [said] if now.low > 0 else []
+    return [
+        *([f"What earlier requests took was forgotten and is recognized again by {listed(back)}."] if back else []),
+        *([f"Of single requests, error goes beyond the pool's for {listed(beyond)}."] if beyond else []),
+    ]
 
 
 def _missed(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
@@ -179,18 +192,22 @@ def _attack(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[
 
 def _controls(results: Results, numbers: Numbers) -> list[str]:
     """Warnings where the two rows with a known answer do not give it."""
-    quantity = FORGOTTEN[results.run["scenario"]][0]
-    retrain, retrain_close = _gap(results, numbers, "retrain", quantity)
-    original, original_close = _gap(results, numbers, "original", quantity)
+    forgotten = FORGOTTEN[results.run["scenario"]][0]
+    tested = ACCURACY.get(results.run["scenario"], KEPT)[1]
     found = []
-    if retrain and not retrain_close and not words.undetected(results.run):
-        size = fixed(retrain.value, signed=True)
+    for name, quantity in (("forget", forgotten), ("test", tested)):
+        retrain, close = _gap(results, numbers, "retrain", quantity)
+        if retrain and not close and not words.undetected(results.run):
+            size = fixed(retrain.value, signed=True)
+            found.append(
+                f"Caution: by {name} error the control row retrain is itself {size} points off the pool; read gaps of "
+                "that size as noise."
+            )
+    original, close = _gap(results, numbers, "original", forgotten)
+    if original and close:
         found.append(
-            f"Caution: the control row retrain is itself {size} points off the pool; read gaps of that size as noise."
-        )
-    if original and original_close:
-        found.append(
-            "Caution: by forget error not even original is shown to differ from the pool; there is little to forget."
+            "Caution: by forget error not even original is shown to differ from the pool: there is little to forget, "
+            "or there are too few seeds to tell."
         )
     return found
 

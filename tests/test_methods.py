@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import loop, registry
+from bench import config, loop, plan, registry
 from bench.dataview import Images, MeteredPart, MeteredView
 from bench.interface import Context, Dataset, Method, Need, Unlearned
 from bench.recipe import Recipe, load_recipe
@@ -407,13 +407,20 @@ def test_a_class_without_validation_samples_has_no_weight(digits: Dataset, image
     assert _rewind.rewind(Constant(), runs, held_out, 10)["reference_error"] == 1
 
 
-def test_scrub_reads_validation_only_to_rewind(
-    original: nn.Module, view: Callable[..., MeteredView], context: Callable[..., Context]
-) -> None:
+def test_scrub_reads_validation_only_to_rewind() -> None:
     assert Need.VALIDATION not in Scrub().reads()
     assert Need.VALIDATION in Scrub(rewind=True).reads()
-    with pytest.raises(ValueError, match="wrong labels"):
-        unlearn(Scrub(rewind=True), original, view(PARTS), context(scenario="depoisoning"))
+    assert "wrong labels" in Scrub(rewind=True).refuses("depoisoning")
+    assert not Scrub(rewind=True).refuses("sample_removal")
+    assert not Scrub().refuses("depoisoning")
+
+
+def test_what_an_instance_refuses_is_skipped_with_the_reason() -> None:
+    chosen = config.resolve("digits", {"scenario": "depoisoning", "methods": "scrub,scrub+rewind=true"})
+    rows = {row.name: row for row in plan.make(chosen).rows}
+    assert not rows["scrub"].skipped
+    assert "turn it off" in rows["scrub+rewind=true"].skipped
+    assert not rows["scrub+rewind=true"].runs
 
 
 # --- NegGrad ---

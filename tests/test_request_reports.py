@@ -61,6 +61,17 @@ def test_an_earlier_request_that_comes_back_is_in_the_table_and_in_the_findings(
     assert "pgu (request 2: −6.50 [−6.60, −6.40] points)" in said
 
 
+def test_a_single_request_that_is_forgotten_too_well_is_told(four: Results) -> None:
+    planted = with_values(four, {("pgu", "error_gap", "chunk2", 3): 6.5})
+    [said] = [sentence for sentence in findings.sentences(planted) if "goes beyond the pool's" in sentence]
+    assert "pgu (request 2: +6.50 [+6.40, +6.60] points)" in said
+
+
+def test_what_came_back_of_poisoned_accuracy_is_told(tmp_path: Path) -> None:
+    said = " ".join(findings.sentences(load(fabricate(tmp_path, "depoisoning"))))
+    assert "Of the accuracy that wrong labels cost came back, as a share: " in said
+
+
 def test_costs_of_several_requests_are_sums_over_the_requests_of_each_seed(four: Results) -> None:
     numbers = Numbers(four.records)
     seeds = [
