@@ -17,8 +17,6 @@ from bench.interface import UsageError
 from bench.progress import Progress
 from bench.recipe import load_recipe
 
-ATTEMPTS = 100  # damaged store entries that one run mends before it gives up
-
 
 def run(config: Config, store_folder: Path, out: Path, *, jobs: int, force: bool, command: str) -> tuple[str, bool]:
     """Carry a config out and write the results folder.
@@ -35,7 +33,7 @@ def run(config: Config, store_folder: Path, out: Path, *, jobs: int, force: bool
     if force:
         for _, kind, key in planned.jobs():
             entries.drop(kind, key)
-    results = _carry_out(planned, entries, jobs, clock, command)
+    results = entries.mending(lambda: _carry_out(planned, entries, jobs, clock, command))
     records.save(out, results)
     with clock.phase("report"), registry.no_lazy_torch():
         import reports
@@ -49,29 +47,24 @@ def run(config: Config, store_folder: Path, out: Path, *, jobs: int, force: bool
 def _carry_out(
     planned: plan.Plan, entries: store.Store, jobs: int, clock: runner.Clock, command: str
 ) -> records.Results:
-    """Do what is missing, until every entry that is read is whole."""
+    """Do what is missing. Raises Damaged where an entry that is read is not whole."""
     from bench import evaluation
 
-    for _ in range(ATTEMPTS):
-        try:
-            with Progress(runner.missing(planned, entries)) as progress:
-                with clock.phase("train"):
-                    imports = threading.Thread(target=_import_later, daemon=True)
-                    pool.train_pool(planned, entries, jobs, progress, imports.start)
-                    if imports.ident is not None:
-                        imports.join()  # nothing may run beside what is timed next
-                with clock.phase("unlearn"):
-                    failures = runner.run_methods(planned, entries, progress)
-                    reasons = {key: failure.reason for key, failure in failures.items()}
-                with clock.phase("attack"):
-                    evaluation.fit_attack(planned, entries, progress)
-                with clock.phase("read out"):
-                    numbers, samples = evaluation.collect(planned, entries, reasons, progress)
-            description = describe(planned, entries, reasons, clock, command)
-            return records.Results(description, numbers, samples, runner.tracebacks(planned, failures))
-        except store.Damaged:
-            continue
-    raise UsageError(f"the store {entries.folder} keeps losing entries; check the disk or choose another with --store")
+    with Progress(runner.missing(planned, entries)) as progress:
+        with clock.phase("train"):
+            imports = threading.Thread(target=_import_later, daemon=True)
+            pool.train_pool(planned, entries, jobs, progress, imports.start)
+            if imports.ident is not None:
+                imports.join()  # nothing may run beside what is timed next
+        with clock.phase("unlearn"):
+            failures = runner.run_methods(planned, entries, progress)
+            reasons = {key: failure.reason for key, failure in failures.items()}
+        with clock.phase("attack"):
+            evaluation.fit_attack(planned, entries, progress)
+        with clock.phase("read out"):
+            numbers, samples = evaluation.collect(planned, entries, reasons, progress)
+    description = describe(planned, entries, reasons, clock, command)
+    return records.Results(description, numbers, samples, runner.tracebacks(planned, failures))
 
 
 LATER = ("xgboost", "matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf")

@@ -13,6 +13,7 @@ from bench import registry, scenarios, seeds, store
 from bench.config import Config
 from bench.datasets import require_sound
 from bench.interface import Dataset, Method, Need, Request, UsageError
+from bench.recipe import Recipe
 
 BENCH = Path(__file__).resolve().parent
 TRAINING_CODE = ("training.py", "loop.py", "dataview.py")
@@ -110,6 +111,14 @@ class Plan:
     def repeat(self, pool: list[Model], repeat: int) -> Model:
         """The model of a pool that belongs to a repeat."""
         return next(model for model in pool if model.number == f"repeat{repeat}")
+
+
+Place = tuple[str, str, Recipe, str, str, float | None]  # data set, architecture, recipe, device, scenario, time limit
+
+
+def place(config: Config) -> Place:
+    """Where a config's methods run."""
+    return (config.dataset, config.architecture, config.recipe, config.device, config.scenario, config.time_limit)
 
 
 def load_dataset(name: str) -> Dataset:

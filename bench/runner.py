@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import layers, pool, workers
-from bench.plan import Plan, Row, Run
+from bench.interface import Dataset, State
+from bench.plan import Place, Plan, Row, Run, place
 from bench.progress import Progress
 from bench.store import Damaged, Store, StoreError, key
 
@@ -89,18 +90,10 @@ class MethodRunner:
     """Runs the methods of a plan one after the other; nothing else runs meanwhile, so that times mean something."""
 
     def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
-        from bench import training
-        from bench.unlearning import Setting
-
         workers.one_thread()
         self.plan, self.store, self.progress = plan, store, progress
-        build = pool.network(plan.config.architecture)
-        device = plan.config.device
-        make = training.maker(build, plan.dataset, device)
-        setting = Setting.of(plan.dataset, plan.labels, plan.config.recipe, plan.config.scenario, device, make)
-        listed = layers.published(plan.config.architecture)
         self.setting: Setting = replace(
-            setting, layers=listed, time_limit=plan.config.time_limit, progress=progress.say
+            setting_of(place(plan.config), plan.dataset, plan.labels), progress=progress.say
         )
         self.warm: set[str] = set()
         self.session = key(host=platform.node(), process=os.getpid(), started=time.time())[:8]
@@ -205,8 +198,7 @@ class MethodRunner:
             return model, {}
         if not self.store.has("prepared", run.prepared):
             self._prepare(row, run, model)
-        state, _ = self.store.get("prepared", run.prepared)
-        return model, {name: torch.from_numpy(value).to(self.setting.device) for name, value in state.items()}
+        return model, prepared(self.store, run.prepared, self.setting.device)
 
     def _prepare(self, row: Row, run: Run, model: nn.Module) -> None:
         from bench import unlearning
@@ -214,10 +206,34 @@ class MethodRunner:
         assert run.prepared is not None
         if row.name not in self.warm and not self.slow:  # the first call pays for loading libraries; time the second
             unlearning.prepare(self.setting, run.method, row.method, model, run.original.seed)
-        state, seconds, taken = unlearning.prepare(self.setting, run.method, row.method, model, run.original.seed)
-        arrays = {name: value.cpu().numpy() for name, value in state.items()}
-        self.store.put("prepared", run.prepared, arrays, {"seconds_prepare": seconds, "samples_read": taken})
+        made = unlearning.prepare(self.setting, run.method, row.method, model, run.original.seed)
+        keep_prepared(self.store, run.prepared, *made)
         self.progress.done(f"{row.name} prepared repeat {run.repeat}")
+
+
+def setting_of(where: Place, dataset: Dataset, labels: np.ndarray) -> Setting:
+    """The setting in which methods run at this place, on this data with these training labels int64 `[n]`."""
+    from bench import training
+    from bench.unlearning import Setting
+
+    _, architecture, recipe, device, scenario, time_limit = where
+    make = training.maker(pool.network(architecture), dataset, device)
+    setting = Setting.of(dataset, labels, recipe, scenario, device, make)
+    return replace(setting, layers=layers.published(architecture), time_limit=time_limit)
+
+
+def keep_prepared(store: Store, key: str, state: State, seconds: float, taken: dict[str, int]) -> None:
+    """Keep what a method prepared, with what that cost."""
+    arrays = {name: value.cpu().numpy() for name, value in state.items()}
+    store.put("prepared", key, arrays, {"seconds_prepare": seconds, "samples_read": taken})
+
+
+def prepared(store: Store, key: str, device: str) -> State:
+    """What a method prepared, on the device."""
+    import torch
+
+    arrays, _ = store.get("prepared", key)
+    return {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
 
 
 def model_of(setting: Setting, arrays: Mapping[str, np.ndarray]) -> nn.Module:

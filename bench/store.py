@@ -14,9 +14,9 @@ import json
 import os
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from bench.records import require_folder, write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = (ROOT / "methods", ROOT / "attacks")
+ATTEMPTS = 100  # damaged entries that one command mends before it gives up
+T = TypeVar("T")
 
 
 class StoreError(UsageError):
@@ -108,6 +110,13 @@ class Store:
         self.folder = folder
         if create:
             require_folder(folder, "the store", "--store")
+
+    def mending(self, work: Callable[[], T]) -> T:
+        """What `work` returns, begun again whenever an entry that it reads is damaged: planning makes that one anew."""
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(Damaged):
+                return work()
+        raise UsageError(f"the store {self.folder} keeps losing entries; check the disk or choose another with --store")
 
     def path(self, kind: str, key: str) -> Path:
         """Where the entry is or would be."""

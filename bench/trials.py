@@ -9,11 +9,10 @@ from typing import Any
 from bench import development, plan, pool, registry, seeds, store, tuning
 from bench.config import Config
 from bench.interface import Dataset, UsageError
-from bench.plan import Plan, Row, Run
+from bench.plan import Place, Plan, Row, Run
 from bench.scenarios import Scenario
 
 SCORING_CODE = ("tuning.py", "tuner.py")
-Place = tuple[str, str, Any, str, str, float | None]  # data set, architecture, recipe, device, scenario, time limit
 
 
 @dataclass(frozen=True)
@@ -134,5 +133,4 @@ def changed_config(config: Config, name: str, changes: dict[str, Any]) -> Config
 def _job(config: Config, row: Row, runs: Sequence[Run]) -> Job:
     code = store.code_version(*(plan.BENCH / file for file in SCORING_CODE))
     key = store.key(trial=[run.key for run in runs], code=code)
-    place = (config.dataset, config.architecture, config.recipe, config.device, config.scenario, config.time_limit)
-    return Job(key, config.entry(row.name), row.method.model_dump(), place, tuple(runs))
+    return Job(key, config.entry(row.name), row.method.model_dump(), plan.place(config), tuple(runs))

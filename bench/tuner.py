@@ -9,19 +9,18 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import layers, machine, pool, registry, tuning, workers
-from bench.interface import Method, State, UsageError
+from bench import machine, pool, registry, tuning, workers
+from bench.interface import Method, State
+from bench.plan import Place
 from bench.progress import Progress
 from bench.store import Damaged, Store, StoreError
-from bench.trials import Cell, Job, Place, Study
+from bench.trials import Cell, Job, Study
 from bench.tuning import Judged, Trial
 
 if TYPE_CHECKING:
     from torch import nn
 
     from bench.unlearning import Setting
-
-ATTEMPTS = 100  # damaged store entries that one command mends before it gives up
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,9 @@ def carry_out(cells: Sequence[Cell], folder: Path, jobs: int, show: Callable[[Ou
     entries = Store(folder)
     shown: dict[int, Outcome] = {}
     studies = [study for cell in cells for study in cell.studies]
-    for _ in range(ATTEMPTS):
-        try:
-            _work(cells, studies, entries, jobs, shown, show)
-        except Damaged:
-            continue
-        outcomes = iter(shown[at] for at in range(len(studies)))
-        return [[next(outcomes) for _ in cell.studies] for cell in cells]
-    raise UsageError(f"the store {folder} keeps losing entries; check the disk or choose another with --store")
+    entries.mending(lambda: _work(cells, studies, entries, jobs, shown, show))
+    outcomes = iter(shown[at] for at in range(len(studies)))
+    return [[next(outcomes) for _ in cell.studies] for cell in cells]
 
 
 def _work(
@@ -144,34 +138,27 @@ def _judged(job: Job, entries: Store) -> list[Judged]:
 
 def _prepared(setting: Setting, job: Job, method: Method, model: nn.Module, entries: Store) -> State:
     """What the method prepares; kept where other settings can share it, since else it would only fill the disk."""
-    import torch
-
-    from bench import unlearning
+    from bench import runner, unlearning
 
     run = job.runs[0]
     if run.prepared is None:
         return {}
     shared = method.prepares_with is not None
     if not (shared and entries.has("prepared", run.prepared)):
-        state, seconds, taken = unlearning.prepare(setting, run.method, method, model, run.original.seed)
+        made = unlearning.prepare(setting, run.method, method, model, run.original.seed)
         if not shared:
-            return state
-        arrays = {name: value.cpu().numpy() for name, value in state.items()}
-        entries.put("prepared", run.prepared, arrays, {"seconds_prepare": seconds, "samples_read": taken})
-    stored, _ = entries.get("prepared", run.prepared)
-    return {name: torch.from_numpy(value).to(setting.device) for name, value in stored.items()}
+            return made[0]
+        runner.keep_prepared(entries, run.prepared, *made)
+    return runner.prepared(entries, run.prepared, setting.device)
 
 
 @functools.cache
 def _setting(place: Place) -> Setting:
     """What all runs of one place share; its data set holds no test data."""
-    from bench import training, unlearning
+    from bench import runner
 
-    name, architecture, recipe, device, scenario, time_limit = place
-    dataset = pool.loaded(name, test=False)
-    make = training.maker(pool.network(architecture), dataset, device)
-    setting = unlearning.Setting.of(dataset, dataset.train_y, recipe, scenario, device, make)
-    return replace(setting, layers=layers.published(architecture), time_limit=time_limit)
+    dataset = pool.loaded(place[0], test=False)
+    return runner.setting_of(place, dataset, dataset.train_y)
 
 
 def _outcome(study: Study, entries: Store, reasons: dict[str, str]) -> Outcome:

@@ -9,7 +9,7 @@ from methods import _layers
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from bench.interface import Context, DataView
+    from bench.interface import Context, DataView, Part
     from methods._curvature import Linearized
 
 
@@ -25,6 +25,11 @@ def names_of_tail(model: nn.Module, data: DataView, ctx: Context, k: int | None)
 def told(ctx: Context, *, corrected: bool) -> bool:
     """Whether there are true labels to pull toward: in depoisoning, and where the method asks for them."""
     return corrected and ctx.scenario == "depoisoning"
+
+
+def staying(data: DataView, *, corrected: bool) -> list[Part]:
+    """The data that stay: the retained set and, where there are true labels, the corrected samples."""
+    return [data.retain, data.corrected] if corrected else [data.retain]
 
 
 def change(line: Linearized, data: DataView, *, corrected: bool) -> Tensor:

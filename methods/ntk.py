@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from bench.interface import Context, DataView, Method, Need, Part, Unlearned
-from methods import _ntk_dense, _safeguard
+from methods import _influence, _ntk_dense, _safeguard
 from methods._curvature import Linearized
 from methods._solvers import conjugate_gradients
 
@@ -111,7 +111,7 @@ class NTK(Method):
         return (self._dense if self.form == "dense" else self._matrix_free)(linear, data, ctx, decay)
 
     def _matrix_free(self, linear: Linearized, data: DataView, ctx: Context, decay: float) -> Unlearned:
-        kept = [data.retain, *([data.corrected] if self.corrected and ctx.scenario == "depoisoning" else [])]
+        kept = _influence.staying(data, corrected=_influence.told(ctx, corrected=self.corrected))
         ridge = decay * sum(map(len, kept))
         shifts = [ridge * multiplier for multiplier in sorted(self.damping)]
         late = False

@@ -90,7 +90,7 @@ class SecondOrder(Method):
             return Unlearned(model.eval())
         line = Linearized(model, _influence.names_of_tail(model, data, ctx, self.k))
         corrected = _influence.told(ctx, corrected=self.corrected)
-        stay = [data.retain, data.corrected] if corrected else [data.retain]
+        stay = _influence.staying(data, corrected=corrected)
         step, status, done = self._solve(line, -_influence.change(line, data, corrected=corrected), stay, ctx)
         relative = float(step.norm() / line.flat.norm())
         if self.max_change is not None and relative > self.max_change:

@@ -9,35 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from rows import Rows
 from torch import Tensor, nn
 
 from bench.architectures import digits_cnn
-from bench.loop import batch_bounds
 from methods._curvature import Curvature, Linearized
 from methods._solvers import conjugate_gradients, exact
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
 ALL: tuple[Curvature, ...] = ("ggn", "identity", "hessian")
-
-
-class Rows:
-    """A part made of tensors."""
-
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y, self.taken = x, y, 0
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def batches(
-        self, size: int, generator: torch.Generator | None = None, *, augment: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        assert not augment
-        order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
-        for start, stop in batch_bounds(len(self), size):
-            self.taken += stop - start
-            yield self.x[order[start:stop]], self.y[order[start:stop]]
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rows import Rows
 from torch import Tensor, nn
 
 from bench import loop
@@ -21,23 +22,6 @@ from methods.second_order import SecondOrder
 
 N_FORGET, N, WIDTH, CLASSES = 12, 80, 5, 3
 RIDGE = 0.5
-
-
-class Rows:
-    """Examples in memory, as a method sees them."""
-
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = x, y
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def batches(
-        self, size: int, generator: torch.Generator | None = None, *, augment: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
-        for start, stop in loop.batch_bounds(len(self), size):  # as the harness cuts them
-            yield self.x[order[start:stop]], self.y[order[start:stop]]
 
 
 class View:

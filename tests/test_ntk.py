@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 from pydantic import Field
-from test_curvature import Rows, convolutional, dense, mlp
+from rows import Rows
+from test_curvature import convolutional, dense, mlp
 from torch import Tensor, nn
 
 from bench import contract

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import Rows
 from torch import Tensor, nn
 
 from bench.interface import Context
@@ -24,24 +25,6 @@ from methods.pgu import PGU
 
 torch.set_num_threads(1)
 CLASSES = 4
-
-
-class Arrays:
-    """A part of a data set in float64, so that identities can be checked to rounding."""
-
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y, self.reads = x, y, 0
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def batches(
-        self, size: int, generator: torch.Generator | None = None, *, augment: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        self.reads += 1
-        order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
-        for chosen in torch.split(order, size):
-            yield self.x[chosen], self.y[chosen]
 
 
 def net(seed: int = 0) -> nn.Sequential:
@@ -67,8 +50,8 @@ def data(forget: int = 8, total: int = 40, seed: int = 1) -> Any:
     x = torch.randn(total + 20, 2, 6, 6, generator=generator).double()
     y = torch.randint(0, CLASSES, (total + 20,), generator=generator)
     parts = {"train": slice(0, total), "forget": slice(0, forget), "validation": slice(total, None)}
-    view = SimpleNamespace(**{name: Arrays(x[rows], y[rows]) for name, rows in parts.items()})
-    view.kept = Arrays(x[forget:total], y[forget:total])  # for the test only; no method asks for this name
+    view = SimpleNamespace(**{name: Rows(x[rows], y[rows], augmentable=True) for name, rows in parts.items()})
+    view.kept = Rows(x[forget:total], y[forget:total])  # for the test only; no method asks for this name
     return view
 
 
@@ -173,9 +156,9 @@ def test_grams_leave_no_hook_and_skip_grouped_convolutions() -> None:
 def test_requests_chain_on_the_returned_state() -> None:
     model, view = net(), data(forget=8)
     _, first = run(PGU(epochs=0), model, view, context("incremental"))
-    later = SimpleNamespace(forget=Arrays(view.kept.x[:5], view.kept.y[:5]), validation=view.validation)
+    later = SimpleNamespace(forget=Rows(view.kept.x[:5], view.kept.y[:5]), validation=view.validation)
     second = PGU(epochs=0).unlearn(copy.deepcopy(model), later, context("incremental", state=first.state, step=1))
-    left = Arrays(view.kept.x[5:], view.kept.y[5:])
+    left = Rows(view.kept.x[5:], view.kept.y[5:])
     assert second.state is not None
     for name, gram in input_grams(model, left).items():
         torch.testing.assert_close(second.state[f"gram.{name}"], gram, rtol=1e-10, atol=1e-10)
