@@ -113,8 +113,15 @@ def _add_cell(verb: argparse.ArgumentParser, *, base: str) -> None:
         "--methods", help="comma list of names or paths to method files, or all; scrub+rewind=true is a row of its own"
     )
     verb.add_argument("--preset", default=base, help="name or path of a TOML preset (default: %(default)s)")
-    verb.add_argument("--dataset", help="name of a data set, or path to a file that defines load()")
-    verb.add_argument("--architecture", help="name of an architecture, or path to a file that defines build()")
+    verb.add_argument(
+        "--dataset",
+        help="name of a data set, or path to a file that defines load(); cifar10+train=2500 is a part of it",
+    )
+    verb.add_argument(
+        "--architecture",
+        help="name of an architecture, or path to a file that defines build(); allcnn+width=0.25 is a narrow one",
+    )
+    verb.add_argument("--width", type=float, help="short for +width=W after the architecture")
     verb.add_argument("--recipe", help="name or path of a TOML training recipe")
     verb.add_argument(
         "--set", action="append", default=[], metavar="PART.FIELD=VALUE", dest="changes",

@@ -194,7 +194,7 @@ def describe(
 
 
 def _network(config: Config) -> str:
-    return registry.short_name(config.architecture)
+    return registry.row_name(config.architecture)
 
 
 def _timed_elsewhere(methods: list[dict[str, Any]]) -> list[str]:

@@ -68,7 +68,7 @@ def _dispatch(words: list[str]) -> int:
     return ACTS[chosen.verb](chosen)
 
 
-CELL_FLAGS = ("scenario", "methods", "dataset", "architecture", "recipe", "device", "time_limit")
+CELL_FLAGS = ("scenario", "methods", "dataset", "architecture", "width", "recipe", "device", "time_limit")
 RUN_FLAGS = (*CELL_FLAGS, "attack", "seeds")
 BUDGET_FLAGS = ("trials", "draws", "originals")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from bench import preset as presets
 from bench import registry, scenarios
+from bench.datasets import SUBSET
 from bench.interface import SCENARIOS, Attack, Method, UsageError
 from bench.preset import NOTHING
 from bench.recipe import Recipe, Shadow, Strict, describe, load_recipe
@@ -96,11 +96,13 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
     rows = {registry.row_name(entry): entry for entry in (*BASELINES, *methods)}
     given = _given(tables, scenario, rows)
     credits = tables.get("provenance", {}).get(scenario, {})
+    architecture = _architecture(run.get("architecture", "digits_cnn"), run.get("width"))
+    changed = tables.get("recipe", {}) | edits.get("recipe", {})
     config = Config(
         preset=preset,
         dataset=run.get("dataset", "digits"),
-        architecture=run.get("architecture", "digits_cnn"),
-        recipe=load_recipe(run.get("recipe", "digits"), tables.get("recipe", {}) | edits.get("recipe", {})),
+        architecture=architecture,
+        recipe=load_recipe(run.get("recipe", "digits"), changed, architecture),
         scenario=scenario,
         scenario_settings=scenarios.create(
             scenario, tables.get("scenario", {}).get(scenario, {}) | edits.get("scenario", {})
@@ -122,6 +124,16 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
     )
     _check(config)
     return config
+
+
+def _architecture(entry: str, width: Any) -> str:
+    """The architecture with its settings, `--width` among them."""
+    if width is None:
+        return entry
+    if not isinstance(width, int | float) or not 0 < width <= 1000:
+        raise UsageError(f"--width must be a number above 0, got {width!r}")
+    base, changes = registry.variant(entry)
+    return base + "".join(f"+{name}={text}" for name, text in (changes | {"width": f"{width:g}"}).items())
 
 
 def _bases(methods: Sequence[str]) -> list[str]:
@@ -164,7 +176,7 @@ def _given(tables: Mapping[str, Any], scenario: str, rows: Mapping[str, str]) ->
 def _own(entry: str, edits: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """What the command line sets of a row: `--set`, then the row's own changes."""
     changes = registry.variant(entry)[1]
-    return edits.get(_short(entry), {}) | {name: _value(text) for name, text in changes.items()}
+    return edits.get(_short(entry), {}) | {name: registry.value(text) for name, text in changes.items()}
 
 
 def _short(entry: str) -> str:
@@ -252,22 +264,17 @@ def _edits(changes: Sequence[str], run: Mapping[str, Any]) -> dict[str, dict[str
         if name not in known:
             raise registry.unknown("part in --set (a method of this run, or a section)", name, known)
         name = "scenario" if name == scenario else "attack" if name == attack else name
-        edits.setdefault(name, {})[field] = _value(text)
+        edits.setdefault(name, {})[field] = registry.value(text)
     return edits
-
-
-def _value(text: str) -> Any:
-    """The TOML value that the text writes, or the text itself."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _check(config: Config) -> None:
     """Load every plug-in's class and build every instance, so that all mistakes surface before any work."""
-    for kind, name in (("datasets", config.dataset), ("architectures", config.architecture)):
-        registry.source(kind, name)
+    registry.function("datasets", config.dataset, besides=SUBSET)
+    base, changes = registry.variant(config.architecture)
+    registry.source("architectures", base)
+    if changes:
+        registry.function("architectures", config.architecture)  # imports torch, which nothing else here waits for
     bases = _bases(config.methods)
     shorts = [registry.short_name(name) for name in bases]
     for name, short in zip(bases, shorts, strict=True):

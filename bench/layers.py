@@ -22,7 +22,7 @@ def published(architecture: str) -> tuple[str, ...]:
 
     Raises UsageError for anything but names that are written out, which a reader without torch could not look up.
     """
-    path = registry.source("architectures", architecture)
+    path = registry.source("architectures", registry.variant(architecture)[0])
     try:
         for node in ast.parse(path.read_text(encoding="utf-8")).body if path else ():
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from bench import registry, scenarios, seeds, store
 from bench.config import Config
-from bench.datasets import require_sound
+from bench.datasets import SUBSET, require_sound, subset
 from bench.interface import Dataset, Method, Need, Request, UsageError
 from bench.recipe import Recipe
 
@@ -122,11 +122,18 @@ def place(config: Config) -> Place:
 
 
 def load_dataset(name: str) -> Dataset:
-    """The data set of this name or file, checked. Raises UsageError, in one line, for one that breaks its contract."""
-    load = registry.load("datasets", name)
+    """The data set of this name or file, checked; `cifar10+train=2500` is a part of it (`bench.datasets.subset`).
+
+    Raises UsageError, in one line, for one that breaks its contract.
+    """
+    load = registry.function("datasets", name, besides=SUBSET)
+    _, settings = registry.variant(name)
+    chosen = {part: registry.value(text) for part, text in settings.items() if part in SUBSET}
     try:
         dataset = load()
         require_sound(dataset)
+        if settings:
+            dataset = replace(subset(dataset, **chosen), name=registry.row_name(name))
     except UsageError:
         raise
     except Exception as error:  # a plug-in may return or raise anything
@@ -160,11 +167,11 @@ def of_originals(config: Config, dataset: Dataset, *, shadows: bool) -> Plan:
 
 def _model_kind(config: Config, dataset: Dataset) -> str:
     """The part of a model's key that the whole pool shares: data, architecture, recipe, device and code."""
-    architecture = registry.source("architectures", config.architecture)
+    architecture = registry.source("architectures", registry.variant(config.architecture)[0])
     code = [BENCH / name for name in TRAINING_CODE] + ([architecture] if architecture else [])
     return store.key(
         data=store.fingerprint(dataset),
-        architecture=registry.short_name(config.architecture),
+        architecture=registry.row_name(config.architecture),
         recipe=config.recipe.model_dump(exclude={"name"}),
         device=config.device.split(":")[0],
         torch=_version("torch"),

@@ -109,6 +109,6 @@ def loaded(name: str, *, test: bool) -> Dataset:
 
 @functools.cache
 def network(name: str) -> Build:
-    """The function that builds the architecture of this name."""
-    build: Build = registry.load("architectures", name)
+    """The function that builds the architecture of this name; `allcnn+width=0.5` is a narrower one."""
+    build: Build = registry.function("architectures", name)
     return build

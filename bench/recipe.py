@@ -86,8 +86,13 @@ def read_toml(kind: str, name: str, known: Mapping[str, Path]) -> dict[str, Any]
         raise UsageError(f"cannot read the {kind} {path}: {error}") from error
 
 
-def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe of a name or TOML path, with some values changed."""
+def load_recipe(name: str, changes: Mapping[str, Any] | None = None, architecture: str = "") -> Recipe:
+    """The recipe of a name or TOML path, with some values changed.
+
+    `fast` stands for `allcnn_fast` where that is the architecture and no recipe is called `fast` itself.
+    """
+    own = f"{registry.short_name(registry.variant(architecture)[0])}_{name}"
+    name = own if own in recipes() and name not in recipes() else name
     values = read_toml("recipe", name, recipes()) | dict(changes or {})
     try:
         return Recipe(**({"name": Path(name).stem} | values))

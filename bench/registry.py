@@ -10,12 +10,14 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Iterator
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -74,13 +76,41 @@ def short_name(name: str) -> str:
 
 
 def variant(entry: str) -> tuple[str, dict[str, str]]:
-    """What the user typed for a method, `scrub+rewind=true+epochs=5`, as the method and the texts of its changes."""
+    """What the user typed for a plug-in, `scrub+rewind=true+epochs=5`, as its name and the texts of its changes."""
     base, *changes = re.split(r"\+(?=[A-Za-z_]\w*=)", entry)
     return base, dict(change.split("=", 1) for change in changes)
 
 
+def value(text: str) -> Any:
+    """The TOML value that the text writes, or the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def function(kind: str, entry: str, besides: Iterable[str] = ()) -> Callable[..., Any]:
+    """The function that `allcnn+width=0.5` stands for: the plug-in's own, with these arguments set.
+
+    Settings named in `besides` are somebody else's and left out. Raises UsageError, with the nearest known one, for a
+    setting that is neither an argument with a default nor among those.
+    """
+    base, changes = variant(entry)
+    found: Callable[..., Any] = load(kind, base)
+    if not changes:
+        return found
+    parameters = list(inspect.signature(found).parameters.values())
+    own = [one.name for one in parameters if one.default is not inspect.Parameter.empty]
+    known = [*own, *besides]
+    if not known:
+        raise UsageError(f"{short_name(base)} has no settings, but +{'+'.join(changes)} is given")
+    if strange := [name for name in changes if name not in known]:
+        raise unknown(f"setting of {short_name(base)}", strange[0], known)
+    return functools.partial(found, **{name: value(text) for name, text in changes.items() if name in own})
+
+
 def row_name(entry: str) -> str:
-    """The name of the row of what the user typed for a method: its short name with the changes."""
+    """The name under which results of what the user typed for a plug-in are kept: its short name with the changes."""
     base, _ = variant(entry)
     return short_name(base) + entry[len(base) :]
 

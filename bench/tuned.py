@@ -23,7 +23,7 @@ PLACE = ("dataset", "architecture", "recipe")  # the flags that say what values 
 def first_line(cells: Sequence[Cell], budget: Budget) -> str:
     """What is tuned, and what every method may spend."""
     first, scenarios = cells[0].config, ", ".join(cell.config.scenario for cell in cells)
-    where = f"{first.dataset}, {registry.short_name(first.architecture)}, recipe {first.recipe.name}"
+    where = f"{first.dataset}, {registry.row_name(first.architecture)}, recipe {first.recipe.name}"
     spent = f"{budget.trials} trials for every method that publishes what to try"
     each = f"each on {budget.draws} draws from {budget.originals} originals"
     return f"tuning for {scenarios} on {where}: {spent}, {each}; scores in points, lower is better\n"
@@ -146,8 +146,8 @@ def _provenance(
         "command": command,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": machine.commit(),
-        "dataset": registry.short_name(first.dataset),
-        "architecture": registry.short_name(first.architecture),
+        "dataset": registry.row_name(first.dataset),
+        "architecture": registry.row_name(first.architecture),
         "recipe": first.recipe.name,
         "seed": first.seed,
         **vars(budget),

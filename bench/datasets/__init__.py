@@ -1,4 +1,8 @@
-"""Data sets: one file each, with a function `load() -> Dataset`; the file name is the data set's name."""
+"""Data sets: one file each, with a function `load() -> Dataset`; the file name is the data set's name.
+
+`load` may have arguments with defaults, which `--dataset name+argument=value` sets. Of every data set a part can be
+taken, such as `cifar10+classes=5+train=2500`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import dataclasses
 
 import numpy as np
 
-from bench.interface import Dataset
+from bench.interface import Dataset, UsageError
+
+SUBSET = ("classes", "train", "validation", "test")
 
 
 def require_sound(dataset: Dataset) -> None:
@@ -25,3 +31,39 @@ def without_test(dataset: Dataset) -> Dataset:
     """The data set as tuning holds it: training and validation data, and not one test sample."""
     empty = dataset.test_x[:0].copy(), dataset.test_y[:0].copy()  # a view would keep the whole array
     return dataclasses.replace(dataset, test_x=empty[0], test_y=empty[1])
+
+
+def subset(
+    dataset: Dataset,
+    *,
+    classes: int | None = None,
+    train: int | None = None,
+    validation: int | None = None,
+    test: int | None = None,
+) -> Dataset:
+    """The first `classes` classes, and of every part so many images, the first of each class, equally many of each.
+
+    Raises UsageError for more than there are, or fewer than one image of each class (two classes).
+    """
+    if classes is not None:
+        _require_number("classes", classes, 2, dataset.classes)
+    count = dataset.classes if classes is None else classes
+    parts: dict[str, np.ndarray] = {}
+    for part, wanted in (("train", train), ("validation", validation), ("test", test)):
+        labels = dataset.labels(part)
+        members = [np.flatnonzero(labels == number) for number in range(count)]
+        if wanted is not None:
+            _require_number(part, wanted, count, sum(map(len, members)))
+            each, more = divmod(wanted, count)
+            if short := [c for c, rows in enumerate(members) if len(rows) < each + (c < more)]:
+                name, there = dataset.class_names[short[0]], len(members[short[0]])
+                raise UsageError(f"{part}={wanted} takes {each} of each class, but there are {there} of {name}")
+            members = [rows[: each + (c < more)] for c, rows in enumerate(members)]
+        index = np.sort(np.concatenate(members))
+        parts |= {f"{part}_x": dataset.images(part)[index], f"{part}_y": labels[index]}
+    return dataclasses.replace(dataset, class_names=dataset.class_names[:count], **parts)
+
+
+def _require_number(name: str, value: object, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise UsageError(f"{name} of a data set must be a whole number from {least} to {most}, got {value!r}")
