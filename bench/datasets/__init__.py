@@ -7,6 +7,7 @@ taken, such as `cifar10+classes=5+train=2500`.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def subset(
     if classes is not None:
         _require_number("classes", classes, 2, dataset.classes)
     count = dataset.classes if classes is None else classes
-    parts: dict[str, np.ndarray] = {}
+    parts: dict[str, Any] = {}
     for part, wanted in (("train", train), ("validation", validation), ("test", test)):
         labels = dataset.labels(part)
         members = [np.flatnonzero(labels == number) for number in range(count)]
