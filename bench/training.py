@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import copy
 import ctypes
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ Build = Callable[[int, int, int], nn.Module]
 
 GROUP = 25  # models a stack; more gains nothing and balances worse over workers
 STACK_WIDTH = 64  # the widest layer, in channels, for which stacking was faster than a loop on a CPU
+SMALL = 16  # pixels a side under which channels-last gains nothing, and up to which stacks fit a CPU's caches
 CACHE_LINE = 16  # float32 numbers
 PLAIN_LEAVES = (nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
 
@@ -42,10 +44,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model: its weights and buffers by name, and its raw logits on all data that there is."""
+    """A trained model: its weights and buffers by name, its raw logits on all data, and what it took in seconds."""
 
     weights: dict[str, Tensor]
     outputs: Outputs
+    seconds: float
 
 
 def keep_memory() -> None:
@@ -64,29 +67,33 @@ def new_model(build: Build, dataset: Dataset, seed: int, device: str = "cpu") ->
 
 
 def group_size(build: Build, dataset: Dataset, recipe: Recipe, device: str) -> int:
-    """How many models to hand to `train` at once: a full stack, or one where stacking does not pay."""
-    narrow = _widest(new_model(build, dataset, 0)) <= STACK_WIDTH
-    return GROUP if narrow and device == "cpu" and recipe.augment == "none" else 1
+    """How many models to hand to `train` at once: a full stack, or one where stacking does not pay.
+
+    On another device than the CPU one process trains model after model, and the data is sent there once a group.
+    """
+    return GROUP if device != "cpu" or _stackable(build, dataset, recipe) else 1
 
 
-def train(build: Build, dataset: Dataset, recipe: Recipe, tasks: Sequence[Task], device: str = "cpu") -> list[Trained]:
+def _stackable(build: Build, dataset: Dataset, recipe: Recipe) -> bool:
+    plain = recipe.augment == "none" and recipe.precision == "float32" and dataset.train_x.shape[2] <= SMALL
+    return plain and _widest(new_model(build, dataset, 0)) <= STACK_WIDTH
+
+
+def train(
+    build: Build, dataset: Dataset, recipe: Recipe, tasks: Sequence[Task], device: str = "cpu"
+) -> Iterator[Trained]:
     """Train one model a task and run each on all data; the engine depends on the architecture and device only.
 
-    All tasks must train on equally many samples.
+    All tasks must train on equally many samples. What is finished is given out before the next model is begun.
     """
-    models = [new_model(build, dataset, task.seed, device) for task in tasks]
-    stackable = group_size(build, dataset, recipe, device) > 1
-    # A single model is trained beside a copy of itself: a group of one would use other kernels.
-    padded = models if len(models) > 1 else [models[0], copy.deepcopy(models[0])]
-    stacked = Stack.build(padded, dataset.train_x.shape[1:]) if stackable else None
-    if stacked is None:
-        return [_train_alone(model, dataset, recipe, task, device) for model, task in zip(models, tasks, strict=True)]
-    _train_stacked(stacked, dataset, recipe, [*tasks, *tasks][: len(padded)])
-    outputs = {part: stacked.logits(Images(dataset, part, device)) for part in _parts(dataset)}
-    return [
-        Trained(stacked.weights(i), _outputs(dataset, {part: rows[i] for part, rows in outputs.items()}))
-        for i in range(len(models))
-    ]
+    stackable = device == "cpu" and _stackable(build, dataset, recipe)
+    stacked = _stack([new_model(build, dataset, task.seed) for task in tasks], dataset) if stackable else None
+    if stacked is not None:
+        yield from _train_stacked(stacked, dataset, recipe, tasks)
+        return
+    images = {part: Images(dataset, part, device) for part in _parts(dataset)}
+    for task in tasks:
+        yield _train_alone(new_model(build, dataset, task.seed, device), dataset, images, recipe, task, device)
 
 
 def order_generator(seed: int) -> torch.Generator:
@@ -101,24 +108,28 @@ def maker(build: Build, dataset: Dataset, device: str) -> Callable[[int], nn.Mod
 
     def make(seed: int) -> nn.Module:
         with loop.seeded(seed, device):
-            return build(channels, size, classes).to(device)
+            model = build(channels, size, classes).to(device)
+        return model if size < SMALL else model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     return make
 
 
-@torch.no_grad()
 def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", size: int = 512) -> Outputs:
     """Raw float32 logits of a model on all data, in evaluation mode; the model's mode is put back.
 
     A part of which the data set holds nothing, as test data where methods are tuned, gives no rows.
     """
+    return _evaluated(model, dataset, {part: Images(dataset, part, device) for part in _parts(dataset)}, size)
+
+
+@torch.no_grad()
+def _evaluated(model: nn.Module, dataset: Dataset, images: Mapping[str, Images], size: int = 512) -> Outputs:
     was_training = model.training
     model.eval()
     logits = {}
-    for part in _parts(dataset):
-        images = Images(dataset, part, device)
-        rows = torch.arange(len(images.pixels), device=device).split(size)
-        logits[part] = torch.cat([model(images.take(chosen)).float() for chosen in rows]).cpu().numpy()
+    for part, held in images.items():
+        batches = held.pixels.split(size)
+        logits[part] = torch.cat([model(held.normalized(pixels)).float() for pixels in batches]).cpu().numpy()
     model.train(was_training)
     return _outputs(dataset, logits)
 
@@ -137,16 +148,36 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
 
 
-def _train_alone(model: nn.Module, dataset: Dataset, recipe: Recipe, task: Task, device: str) -> Trained:
+def _train_alone(
+    model: nn.Module, dataset: Dataset, images: Mapping[str, Images], recipe: Recipe, task: Task, device: str
+) -> Trained:
+    start = time.perf_counter()
     index = torch.from_numpy(task.index).to(device)
     labels = torch.from_numpy(task.labels[task.index]).to(device)
-    part = MeteredPart(Images(dataset, "train", device), index, labels, augment=recipe.augment != "none")
+    part = MeteredPart(images["train"], index, labels, augment=recipe.augment != "none")
     with loop.seeded(seeds.derive(task.seed, "dropout"), device):
         loop.fit(model.train(), part, recipe, order_generator(task.seed))
-    return Trained(weights_of(model), evaluate(model, dataset, device))
+    outputs = _evaluated(model, dataset, images)  # what it copies to the CPU has waited for the device
+    return Trained(weights_of(model), outputs, time.perf_counter() - start)
 
 
-def _train_stacked(stack: Stack, dataset: Dataset, recipe: Recipe, tasks: Sequence[Task]) -> None:
+def _stack(models: Sequence[nn.Module], dataset: Dataset) -> Stack | None:
+    """The models as one net; a single one beside a copy of itself, since a group of one would use other kernels."""
+    padded = models if len(models) > 1 else [models[0], copy.deepcopy(models[0])]
+    return Stack.build(padded, dataset.train_x.shape[1:])
+
+
+def _train_stacked(stack: Stack, dataset: Dataset, recipe: Recipe, tasks: Sequence[Task]) -> Iterator[Trained]:
+    start = time.perf_counter()
+    _fit_stacked(stack, dataset, recipe, [*tasks, *tasks][: len(stack.models)])
+    outputs = {part: stack.logits(Images(dataset, part, "cpu")) for part in _parts(dataset)}
+    seconds = (time.perf_counter() - start) / len(tasks)
+    for i in range(len(tasks)):
+        rows = {part: logits[i] for part, logits in outputs.items()}
+        yield Trained(stack.weights(i), _outputs(dataset, rows), seconds)
+
+
+def _fit_stacked(stack: Stack, dataset: Dataset, recipe: Recipe, tasks: Sequence[Task]) -> None:
     images = Images(dataset, "train", "cpu")
     pixels = images.take(torch.arange(len(images.pixels)))
     rows = torch.from_numpy(np.stack([task.index for task in tasks], axis=1))  # [n, models]
