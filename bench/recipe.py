@@ -39,6 +39,9 @@ class Recipe(Strict):
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="of convolutions and products in training; weights are float32"
     )
+    compile: bool = Field(
+        default=False, description="on a GPU, fuse what surrounds convolutions; costs some 15 s once a process"
+    )
 
     def line(self) -> str:
         """The recipe in a few words."""

@@ -45,6 +45,9 @@ class Steps:
         self, model: nn.Module, update: SGD | Adam, loss: Loss, recipe: Recipe, device: torch.device, steps: int
     ) -> None:
         self.model, self.update, self.loss, self.recipe, self.device = model, update, loss, recipe, device
+        # Compiled for full batches alone: another size would be compiled anew, for any size and slower.
+        fused = recipe.compile and device.type == "cuda"
+        self.whole: nn.Module = torch.compile(model, dynamic=False) if fused else model  # type: ignore[assignment]
         self.size, self.eager = recipe.batch_size, WARM
         self.graph: torch.cuda.CUDAGraph | None = None
         self.capturing = device.type == "cuda" and steps >= WORTH
@@ -66,7 +69,8 @@ class Steps:
             self._step(x, y, lr)
 
     def _step(self, x: Tensor, y: Tensor, lr: float | Tensor) -> None:
-        loss = self.loss(forward(self.model, x, self.recipe), y)
+        model = self.whole if len(y) == self.size else self.model
+        loss = self.loss(forward(model, x, self.recipe), y)
         loss.backward()  # type: ignore[no-untyped-call]
         self.update.step(lr)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bench.interface import Part
 
 CHUNK = 1 << 24  # numbers in one block of unfolded patches: 128 MB in float64
+PIECES = 64  # of a long sum on a GPU
 
 
 def input_grams(model: nn.Module, part: Part, *, stride: str = "true") -> dict[str, Tensor]:
@@ -119,7 +120,14 @@ def _padded(x: Tensor, sides: tuple[int, int, int, int]) -> Tensor:
 
 def _lagged(pixels: Tensor, lag: int) -> Tensor:
     """Sum of f(q) f(q + lag)^T over the pixels q `[m, c]`, for a lag of at least 0; `[c, c]`."""
-    return pixels[: len(pixels) - lag].T @ pixels[lag:]
+    here, there = pixels[: len(pixels) - lag], pixels[lag:]
+    each = len(here) // PIECES
+    if not (pixels.is_cuda and each):
+        return here.T @ there
+    # One small product of long columns would keep few of a GPU's processors busy; many side by side keep all.
+    whole, shape = each * PIECES, (PIECES, each, pixels.shape[1])
+    pieces = torch.bmm(here[:whole].view(shape).mT, there[:whole].view(shape))
+    return pieces.sum(0) + here[whole:].T @ there[whole:]
 
 
 def _pad(layer: nn.Conv2d, x: Tensor) -> Tensor:

@@ -23,8 +23,9 @@ from bench.dataview import Images, crop_flip, draw_crops
 from bench.interface import Dataset
 from bench.progress import Progress
 from bench.recipe import Recipe
+from bench.stack import Stack
 from bench.store import Store
-from bench.training import Stack, Task, Trained
+from bench.training import Task, Trained
 
 DIGITS_CNN = registry.load("architectures", "digits_cnn")
 SHAPE = (1, 8, 8)
