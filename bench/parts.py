@@ -62,19 +62,26 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
     """
     if flags.get("scenario"):
         raise UsageError(f"--scenario does not go with the preset {preset}, whose parts have scenarios of their own")
-    found = cells(preset)
     given = {name: value for name, value in flags.items() if value is not None}
-    runs = {cell.folder: presets.load(cell.preset).get("run", {}) | cell.run | given for cell in found}
+    found = {cell.folder: cell for cell in cells(preset)}
+    own = {folder: presets.load(cell.preset).get("run", {}) | cell.run for folder, cell in found.items()}
+    runs = {folder: run | given for folder, run in own.items()}
     fitting = {change: _fitting(change, runs) for change in changes}
     return {
-        cell.folder: config.resolve(
+        folder: config.resolve(
             cell.preset,
             {**cell.run, **given},
-            [change for change in changes if cell.folder in fitting[change]],
-            part=cell.changes,
+            [change for change in changes if folder in fitting[change]],
+            part=[change for change in cell.changes if not _gone(change, own[folder], runs[folder])],
         )
-        for cell in found
+        for folder, cell in found.items()
     }
+
+
+def _gone(change: str, own: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+    """Whether a part's change names what the flags have taken out of the run, such as a method with `--methods`."""
+    name = change.partition(".")[0]
+    return run != own and name in config.editable(own) and name not in config.editable(run)
 
 
 def _fitting(change: str, runs: Mapping[str, Mapping[str, Any]]) -> Collection[str]:

@@ -95,7 +95,7 @@ def _published(run: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _table(published: Mapping[str, Any], runs: Sequence[Results]) -> Table:
-    order, runs = list(published["rows"]), sorted(runs, key=lambda one: [*_columns(published, one.run)][0][0])
+    order, runs = list(published["rows"]), sorted(runs, key=lambda one: _columns(published, one.run)[0][0])
     rows = [row for results in runs for row in _rows(published, results)]
     rows.sort(key=lambda row: order.index(row.method))  # a method's rows together, also where runs are several
     caption = f"Against the paper: {published['name']}"
@@ -128,7 +128,7 @@ def _units(published: Mapping[str, Any], runs: Sequence[Results]) -> str:
 def _setting(published: Mapping[str, Any], runs: Sequence[Results]) -> str:
     found: dict[str, None] = {}
     for results in runs:
-        column = next((one for one in _columns(published, results.run)), (0, 0, {}))[2]
+        column = _columns(published, results.run)[0][2]
         found |= dict.fromkeys(departures(results.run, published, column, paper()["runs"]))
     if found:
         return f"Not the paper's setting: {', '.join(found)}"
