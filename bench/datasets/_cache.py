@@ -11,8 +11,10 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +30,8 @@ NAME = ".unlearning-cache"
 OFF = "off"
 ARRAYS = ("train_x", "train_y", "validation_x", "validation_y", "test_x", "test_y")
 FACTS = ("name", "class_names", "mean", "std", "pixel_max")
+UNFINISHED = re.compile(r"\.\w+-[0-9a-f]{24}-[0-9a-f]{32}")
+A_DAY = 24 * 3600  # seconds
 HERE = Path(__file__).resolve().parent
 
 
@@ -52,8 +56,9 @@ def load(
     try:
         _write(folder, dataset)
     except OSError as error:
-        remedy = "name a folder that can be written with the environment variable UNLEARNING_CACHE"
-        _say(f"no cache in {home} ({error.strerror}), {name} is decoded at every start; {remedy}, or set it to {OFF}")
+        reason = error.strerror or error
+        remedy = f"name a folder for it with the environment variable UNLEARNING_CACHE, or set it to {OFF}"
+        _say(f"no cache in {home} ({reason}), so {name} is decoded at every start; {remedy}")
         return dataset
     cached = _cached(folder)
     return dataset if cached is None else cached
@@ -114,6 +119,7 @@ def _require(name: str, found: str, written: str) -> None:
 def _write(folder: Path, dataset: Dataset) -> None:
     """Make the entry under another name, then give it its own. Raises OSError where the disk refuses."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder.parent)
     making = _beside(folder)
     try:
         making.mkdir()
@@ -145,8 +151,15 @@ def _save(path: Path, array: np.ndarray) -> dict[str, Any]:
     }
 
 
+def _sweep(home: Path) -> None:
+    """Remove what killed processes have left half made; nobody takes a day to write an entry."""
+    for path in home.iterdir():
+        if UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime > A_DAY:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _beside(folder: Path) -> Path:
-    """A free name in the same folder, that of no entry."""
+    """A free name in the same folder, that of no entry, which UNFINISHED matches."""
     return folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from dataclasses import dataclass
@@ -57,14 +58,21 @@ class Archive:
             _retrieve(self.url, self.md5, root / self.file)
         except Exception as error:  # libraries of several layers fail in their own ways
             reason = " ".join(str(error).split()).split(". Deleted")[0]
-            raise UsageError(f"cannot download {self.title} ({reason}); {self.remedy(root)}") from error
+            raise UsageError(f"cannot download {self.title} ({reason}); {self.remedy(root, again=False)}") from error
         return root / self.file
 
-    def remedy(self, root: Path, damaged: Path | None = None) -> str:
-        """What the user can do: which file to put where, from which address, with which checksum."""
+    def difference(self, path: Path) -> str:
+        """How a copy of the archive differs from the published one; nothing if it does not."""
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return "" if found == self.md5 else f"{path.name} has MD5 {found}, published is {self.md5}"
+
+    def remedy(self, root: Path, damaged: Path | None = None, *, again: bool = True) -> str:
+        """What the user can do: which file to put where, from which address, with which checksum; or `--download`."""
         delete = f"delete {damaged}, " if damaged else ""
         get = f"get '{self.file}' (MD5 {self.md5}) from {self.url}, put it or its '{self.folder}' folder into {root}"
-        return f"{delete}{get} or name another folder with --data-dir, or add --download ({self.size}); {MEANWHILE}"
+        download = f", or add --download ({self.size})" if again else ""
+        return f"{delete}{get} or name another folder with --data-dir{download}; {MEANWHILE}"
 
 
 def _retrieve(url: str, md5: str, path: Path) -> None:

@@ -90,14 +90,20 @@ def _decode(root: Path, place: Path, sums: Mapping[str, str] | None) -> Dataset:
 
 def _files(root: Path, place: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of each batch, from the folder or else from the archive."""
+    remedy = SOURCE.remedy(root, place)
     try:
         if place.is_dir():
             yield from ((name, (place / name).read_bytes()) for name in MD5)
         else:
             yield from _extract(place)
     except (OSError, EOFError, tarfile.TarError) as error:
-        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else error
-        raise UsageError(f"cannot read CIFAR-10 in {place} ({reason}); {SOURCE.remedy(root, place)}") from error
+        raise UsageError(f"cannot read CIFAR-10 in {place} ({_reason(place, error)}); {remedy}") from error
+
+
+def _reason(place: Path, error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}"
+    return (SOURCE.difference(place) if place.is_file() else "") or str(error)
 
 
 def _extract(path: Path) -> Iterator[tuple[str, bytes]]:
