@@ -242,7 +242,7 @@ def test_the_first_line_names_the_preset_of_the_scenario(scenario: str) -> None:
 
 
 SMALL = {
-    "paper-table1": ("--set", "scenario.count=20", "--set", "ntk.iterations=2", "--set", "ntk.memory=0.5"),
+    "paper-table1": ("--set", "scenario.count=20", "--set", "ntk.iterations=2", "--set", "ntk.samples=20"),
     "paper-table2": ("--set", "scenario.removed=0,1", "--set", "pgu.layer_gamma={}"),
     "paper-table3": ("--set", "scenario.per_class=3"),
     "paper-table4": ("--set", "scenario.flips=3"),
