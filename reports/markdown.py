@@ -25,7 +25,7 @@ def comparison(title: str, tables: Sequence[Table], notes: Sequence[str]) -> str
     """The page `paper.md` of several runs: their tables against the paper, and a few lines."""
     blocks = [f"# {_plain(title)}"]
     for table in tables:
-        blocks += [*_head(table), _grid(table, status=False)]
+        blocks += [*_head(table), _grid(table, status=True)]
     return "\n\n".join([*blocks, *map(_plain, notes)]) + "\n"
 
 

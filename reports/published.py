@@ -12,10 +12,10 @@ from typing import Any
 
 from bench.records import Results
 from bench.statistics import explained_difference
+from reports import words
 from reports.departures import departures
 from reports.numbers import MISSING, REFERENCE, Numbers, fixed, mean_sd, seconds
 from reports.tables import Heads, Row, Table
-from reports.words import PUBLISHED
 
 SOURCE = Path(__file__).with_name("paper.toml")
 HEADS: Heads = [("method", ""), ("quantity", ""), ("published", "mean ± sd"), ("ours", "mean ± sd (n)"),
@@ -83,7 +83,7 @@ def notes(runs: Mapping[str, Results]) -> list[str]:
     """How to read the tables, and which runs, by their folders, have no published numbers."""
     bare = [folder for folder, results in runs.items() if not _published(results.run)[0]]
     lines = [f"Without published numbers, see their tables and figures: {', '.join(bare)}."] if bare else []
-    return [*([PUBLISHED] if len(bare) < len(runs) else []), *lines]
+    return [*([words.PUBLISHED] if len(bare) < len(runs) else []), *lines]
 
 
 def _published(run: Mapping[str, Any]) -> tuple[str, str]:
@@ -103,7 +103,7 @@ def _table(published: Mapping[str, Any], runs: Sequence[Results]) -> Table:
     repeats = f" ({paper()['runs']} runs)" if any(map(_has_deviation, published["rows"].values())) else ""
     units = f"Published: {paper()['source']}, {published['name']}{repeats}. {published['words']}"
     caption, setting = f"Against the paper: {published['name']}", _departures(published, runs)
-    recipes = ", ".join(dict.fromkeys(results.run["recipe"]["name"] for results in runs))
+    recipes = ", ".join(dict.fromkeys(results.run.get("recipe", {}).get("name", "unnamed") for results in runs))
     units += "" if setting else f". This is the paper's setting, with the recipe {recipes}"
     return Table("paper", caption, units, HEADS, rows, labels=2, warning=setting)
 
@@ -134,14 +134,22 @@ def _cells(row: Mapping[str, Any]) -> dict[str, list[list[float]]]:
 
 
 def _rows(published: Mapping[str, Any], results: Results) -> Iterator[Row]:
-    """A line for each method of the paper, quantity and column."""
+    """A line for each method of the paper, quantity and column; the first of a method tells what was odd."""
     run, numbers = results.run, Numbers(results.records)
     for method, row in published["rows"].items():
         same = row["ours"] == "retrain" or _letters(row["ours"]) == _letters(method)
         label = method if same else f"{method} ({row['ours']})"
+        remark = _odd(run, numbers, row["ours"])
         for said, place, line in _lines(published, run, numbers, row):
             column = published["columns"][place]["name"]
-            yield Row(method, "method", [label, f"{column}: {said}" if column else said, *line], "ok")
+            yield Row(method, "method", [label, f"{column}: {said}" if column else said, *line], remark)
+            remark = "ok"
+
+
+def _odd(run: Mapping[str, Any], numbers: Numbers, method: str) -> str:
+    """What was odd about some runs of a method that has numbers; `ok` for any other, whose cells say why."""
+    entry = next((entry for entry in run["methods"] if entry["name"] == method), None)
+    return words.status(run, entry, numbers) if entry is not None and entry["status"] == "ok" else "ok"
 
 
 def _letters(name: str) -> str:
@@ -165,7 +173,8 @@ def _lines(
 
 def _retrained(published: Mapping[str, Any]) -> str:
     """What the paper calls retraining in this table."""
-    return next(method for method, row in published["rows"].items() if row["ours"] == "retrain")
+    names = [str(method) for method, row in published["rows"].items() if row["ours"] == "retrain"]
+    return names[0]
 
 
 def _line(

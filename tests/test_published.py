@@ -175,6 +175,15 @@ def test_what_was_not_run_says_so(table1: Path, tmp_path: Path) -> None:
     assert lines(tmp_path / "lost")["NTK", "forget error, %"][1] == "failed"
 
 
+def test_what_was_odd_about_a_method_stands_at_its_first_line(table1: Path) -> None:
+    [table] = published.tables([load(table1)])
+    remarks = {(row.method, row.remark) for row in table.rows}
+    first = [row for row in table.rows if row.method == "SCRUB"]
+    assert first[0].remark == "not converged in 1 of 5 runs"
+    assert {row.remark for row in first[1:]} == {"ok"}
+    assert ("NTK", "ok") in remarks  # whose cells say that it was not run
+
+
 def test_a_number_without_a_deviation_has_a_difference_only() -> None:
     single, alone = Estimate(86.07, float("nan"), 5), Estimate(86.5, 0.3, 5)
     assert difference(alone, single, 2, 0.005) == "+0.43"
