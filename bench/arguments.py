@@ -130,8 +130,11 @@ def _add_cell(verb: argparse.ArgumentParser, *, base: str) -> None:
     )  # fmt: skip
     verb.add_argument("--device", help="cpu (default), cuda, cuda:N or mps")
     verb.add_argument(
-        "--data-dir", type=Path, help="folder of downloaded data sets (default: $UNLEARNING_DATA, else data)"
+        "--data-dir",
+        type=Path,
+        help="folder of the data sets, or of your images (default: $UNLEARNING_DATA, else data)",
     )
+    verb.add_argument("--download", action="store_true", help="get a published data set that is not in that folder")
     verb.add_argument("--time-limit", metavar="SECONDS", help="of a request, for methods that watch the clock (PGU)")
     verb.add_argument("--jobs", type=int, default=_cores(), help="processes that train models (default: %(default)s)")
     verb.add_argument(

@@ -148,6 +148,8 @@ def _prepare(chosen: argparse.Namespace) -> None:
         raise UsageError(f"--jobs must be at least 1, got {chosen.jobs}")
     if chosen.data_dir:
         os.environ["UNLEARNING_DATA"] = str(chosen.data_dir)  # for worker processes too
+    if chosen.download:
+        os.environ["UNLEARNING_DOWNLOAD"] = "1"
 
 
 def _words(chosen: argparse.Namespace, flags: Sequence[str]) -> list[str]:

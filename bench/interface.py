@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -53,6 +53,8 @@ class Dataset:
     """Named arrays in memory. Images are uint8 `[n, channels, height, width]`, labels int64 `[n]`.
 
     `mean` and `std` hold one value per channel, in the units of the uint8 pixels; `pixel_max` is their largest value.
+    `digest` is what `bench.store.fingerprint` would compute of all this, where a loader has checked it already, else
+    empty. `dataclasses.replace` empties it: only `verified` sets it.
     """
 
     name: str
@@ -66,6 +68,13 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     pixel_max: int = 255
+    digest: str = field(default="", init=False)
+
+    def verified(self, digest: str) -> Dataset:
+        """The same with its `digest`, for loaders that have compared the arrays with their checksums."""
+        same = replace(self)
+        object.__setattr__(same, "digest", digest)
+        return same
 
     @property
     def classes(self) -> int:

@@ -7,11 +7,14 @@ taken, such as `cifar10+classes=5+train=2500`.
 from __future__ import annotations
 
 import dataclasses
+import random
+from typing import Any
 
 import numpy as np
 
 from bench.interface import Dataset, UsageError
 
+SPLIT_SEED = 0
 SUBSET = ("classes", "train", "validation", "test")
 
 
@@ -25,6 +28,23 @@ def require_sound(dataset: Dataset) -> None:
             raise ValueError(f"{part}_y must be int64 [{len(x)}], got {y.dtype} {list(y.shape)}")
         if y.min() < 0 or y.max() >= dataset.classes:
             raise ValueError(f"{part}_y must lie in 0 to {dataset.classes - 1}, found {y.min()} to {y.max()}")
+
+
+def halves(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted indices of the half for test and of the half for validation, balanced; an odd class gives one more here.
+
+    As the PGU authors' code: one generator (Python's own, seeded 0) shuffles the indices of each class in turn; the
+    first half of each is for test. These indices go for images and labels; their TinyImageNet halves the images alone.
+    """
+    generator = random.Random(SPLIT_SEED)
+    test: list[int] = []
+    validation: list[int] = []
+    for number in np.unique(labels):
+        members = np.flatnonzero(labels == number).tolist()
+        generator.shuffle(members)
+        test += members[: len(members) // 2]
+        validation += members[len(members) // 2 :]
+    return np.sort(np.array(test, dtype=np.int64)), np.sort(np.array(validation, dtype=np.int64))
 
 
 def without_test(dataset: Dataset) -> Dataset:
@@ -48,7 +68,7 @@ def subset(
     if classes is not None:
         _require_number("classes", classes, 2, dataset.classes)
     count = dataset.classes if classes is None else classes
-    parts: dict[str, np.ndarray] = {}
+    parts: dict[str, Any] = {}
     for part, wanted in (("train", train), ("validation", validation), ("test", test)):
         labels = dataset.labels(part)
         members = [np.flatnonzero(labels == number) for number in range(count)]
@@ -61,7 +81,7 @@ def subset(
             members = [rows[: each + (c < more)] for c, rows in enumerate(members)]
         index = np.sort(np.concatenate(members))
         parts |= {f"{part}_x": dataset.images(part)[index], f"{part}_y": labels[index]}
-    return dataclasses.replace(dataset, class_names=dataset.class_names[:count], **parts)
+    return dataclasses.replace(dataset, class_names=dataset.class_names[:count], **parts)  # type: ignore[arg-type]
 
 
 def _require_number(name: str, value: object, least: int, most: int) -> None:

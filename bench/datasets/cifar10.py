@@ -1,8 +1,8 @@
 """CIFAR-10, 32 x 32 color photographs, ten classes: 50,000 for training in file order, 5,000 validation, 5,000 test.
 
-Nothing is downloaded. The folder that `--data-dir` or the environment variable UNLEARNING_DATA names (default `data`)
-holds the archive `cifar-10-python.tar.gz` or the folder `cifar-10-batches-py` that is in it, there or in a folder
-`cifar10`. Every batch must have its published MD5 sum.
+The folder that `--data-dir` or the environment variable UNLEARNING_DATA names (default `data`) holds the archive
+`cifar-10-python.tar.gz` or the folder `cifar-10-batches-py` that is in it, there or in a folder `cifar10`; `--download`
+gets the archive. Every batch must have its published MD5 sum. Not through torchvision, which runs what a pickle asks.
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 """
 
@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
-import random
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from bench.datasets import _cache, halves
+from bench.datasets._source import Archive, data_folder, stamp
 from bench.interface import Dataset, UsageError
 
-HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
-ARCHIVE, FOLDER = "cifar-10-python.tar.gz", "cifar-10-batches-py"
-ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+SOURCE = Archive(
+    title="CIFAR-10",
+    file="cifar-10-python.tar.gz",
+    folder="cifar-10-batches-py",
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    md5="c58f30108f718f92721af3b95e74349a",
+    size="170 MB",
+)
 TRAIN = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
 TEST = "test_batch"
 MD5 = {
@@ -36,26 +41,37 @@ MD5 = {
 }
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023)  # the authors', of pixels in [0, 1]
-SPLIT_SEED = 0
-MEANWHILE = "--preset digits needs no download"
 
 
 def load() -> Dataset:
     """Read and check the six batches. Raises UsageError, in one line, if they are missing or others."""
-    return _load(Path(os.environ.get("UNLEARNING_DATA") or "data"), MD5)
+    return _load(data_folder(), MD5)
 
 
 def _load(root: Path, sums: Mapping[str, str] | None) -> Dataset:
     """The data set in `root`; `sums` are the MD5 sums to hold the batches against, None for a test's own batches."""
+    place = _place(root) or SOURCE.missing(root)
+    inside = [place / name for name in MD5] if place.is_dir() else [place]
+    files = [stamp(path, str(path.relative_to(root))) for path in inside]
+    return _cache.load(root, "cifar10", {"sums": sums}, files, lambda: _decode(root, place, sums))
+
+
+def _place(root: Path) -> Path | None:
+    """The folder or the archive, whichever is found first."""
+    places = (inside / name for inside in (root, root / "cifar10") for name in (SOURCE.folder, SOURCE.file))
+    return next((place for place in places if place.exists()), None)
+
+
+def _decode(root: Path, place: Path, sums: Mapping[str, str] | None) -> Dataset:
     batches = {}
-    for name, content in _files(root):
-        _verify(root, name, content, sums)
+    for name, content in _files(root, place):
+        _verify(root, place, name, content, sums)
         try:
             batches[name] = _unpickle(content)
         except Exception as error:  # a damaged pickle fails in any way
-            raise UsageError(f"{name} of CIFAR-10 is no batch ({error}); {_remedy(root)}") from error
+            raise UsageError(f"{name} of CIFAR-10 is no batch ({error}); {SOURCE.remedy(root, place)}") from error
     if missing := [name for name in MD5 if name not in batches]:
-        raise UsageError(f"{missing[0]} of CIFAR-10 is missing in {root}; {_remedy(root)}")
+        raise UsageError(f"{missing[0]} of CIFAR-10 is missing in {place}; {SOURCE.remedy(root, place)}")
     test_x, test_y = batches[TEST]
     test, validation = halves(test_y)
     return Dataset(
@@ -72,42 +88,27 @@ def _load(root: Path, sums: Mapping[str, str] | None) -> Dataset:
     )
 
 
-def halves(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted indices of the test half and of the validation half of the 10,000 test images, balanced.
-
-    As the authors' code: one generator (Python's own, seeded 0) shuffles the indices of each class in turn; the first
-    half of each is for test.
-    """
-    generator = random.Random(SPLIT_SEED)
-    test: list[int] = []
-    validation: list[int] = []
-    for number in range(len(CLASSES)):
-        members = np.flatnonzero(labels == number).tolist()
-        generator.shuffle(members)
-        test += members[: len(members) // 2]
-        validation += members[len(members) // 2 :]
-    return np.sort(np.array(test, dtype=np.int64)), np.sort(np.array(validation, dtype=np.int64))
-
-
-def _files(root: Path) -> Iterator[tuple[str, bytes]]:
+def _files(root: Path, place: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of each batch, from the folder or else from the archive."""
-    for place in (root, root / "cifar10"):
-        try:
-            if (place / FOLDER).is_dir():
-                yield from ((name, (place / FOLDER / name).read_bytes()) for name in MD5)
-                return
-            if (place / ARCHIVE).is_file():
-                yield from _extract(place / ARCHIVE)
-                return
-        except (OSError, EOFError, tarfile.TarError) as error:
-            reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else error
-            raise UsageError(f"cannot read CIFAR-10 in {place} ({reason}); {_remedy(root)}") from error
-    raise UsageError(f"CIFAR-10 is not in the folder {root}; {_remedy(root)}")
+    remedy = SOURCE.remedy(root, place)
+    try:
+        if place.is_dir():
+            yield from ((name, (place / name).read_bytes()) for name in MD5)
+        else:
+            yield from _extract(place)
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise UsageError(f"cannot read CIFAR-10 in {place} ({_reason(place, error)}); {remedy}") from error
+
+
+def _reason(place: Path, error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}"
+    return (SOURCE.difference(place) if place.is_file() else "") or str(error)
 
 
 def _extract(path: Path) -> Iterator[tuple[str, bytes]]:
     """The batches in the archive, unpacked into memory in one pass; their order is the archive's."""
-    wanted = {f"{FOLDER}/{name}": name for name in MD5}
+    wanted = {f"{SOURCE.folder}/{name}": name for name in MD5}
     with tarfile.open(path, "r|gz") as archive:
         for member in archive:
             content = archive.extractfile(member) if member.name in wanted else None
@@ -115,15 +116,11 @@ def _extract(path: Path) -> Iterator[tuple[str, bytes]]:
                 yield wanted[member.name], content.read()
 
 
-def _verify(root: Path, name: str, content: bytes, sums: Mapping[str, str] | None) -> None:
+def _verify(root: Path, place: Path, name: str, content: bytes, sums: Mapping[str, str] | None) -> None:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if sums is not None and found != sums[name]:
-        raise UsageError(f"{name} of CIFAR-10 has MD5 {found}, published is {sums[name]}; {_remedy(root)}")
-
-
-def _remedy(root: Path) -> str:
-    get = f"get '{ARCHIVE}' (MD5 {ARCHIVE_MD5}) from {HOME}, put it or its '{FOLDER}' folder into {root}"
-    return f"{get} or name another folder with --data-dir; {MEANWHILE}"
+        fault = f"{name} of CIFAR-10 has MD5 {found}, published is {sums[name]}"
+        raise UsageError(f"{fault}; {SOURCE.remedy(root, place)}")
 
 
 class _PixelType:
