@@ -19,6 +19,7 @@ examples:
   python run_benchmark.py --scenario sample_removal --methods scrub,scrub+rewind=true
   python run_benchmark.py --methods ./my_method.py --set my_method.lr=0.1 --dry-run
   python run_benchmark.py tune --scenario class_removal --methods pgu,./my_method.py --trials 16 --out my-tuned.toml
+  python run_benchmark.py --preset paper-table1 --device cuda --data-dir DIR
   python run_benchmark.py list
   python run_benchmark.py check path/to/my_method.py
   python run_benchmark.py report results/RUN
@@ -82,7 +83,7 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-ar
     _add_cell(run, base="digits")
     run.add_argument("--attack", help="name or path of the membership-inference attack, or none")
     run.add_argument("--seeds", help="number of repeats, or a comma list of repeats such as 0,3")
-    run.add_argument("--out", type=_folder, help="results folder (default: results/SCENARIO-DATE-HASH)")
+    run.add_argument("--out", type=_folder, help="results folder (default: results/SCENARIO-DATE-HASH, or PRESET-DATE)")
     run.add_argument("--force", action="store_true", help="make everything anew, even what the store has")
     run.add_argument("--dry-run", action="store_true", help="print the jobs, what the store has and an estimated time")
 

@@ -96,6 +96,7 @@ def _caption(table: Table, run: dict[str, Any]) -> str:
     )
     facts = [
         f"{table.caption}.",
+        *([f"{table.warning}."] if table.warning else []),
         f"{table.units}.",
         f"{words.setting(run)}.",
         f"Made with {versions or 'unrecorded versions'}.",

@@ -16,11 +16,7 @@ def page(results: Results, tables: Sequence[Table]) -> str:
     """The page `table.md`: title, setting, tables and the key to them."""
     blocks = [f"# {_plain(results.run['title'])}", _plain(words.setting(results.run))]
     for place, table in enumerate(tables):
-        blocks += [
-            f"## {table.caption}",
-            f"{_plain(table.units)}.",
-            _grid(table, status=place == 0 or table.by_request),
-        ]
+        blocks += [*_head(table), _grid(table, status=place == 0 or table.by_request)]
     notes = "\n".join(f"- {_plain(note)}" for note in words.key(results, tables))
     return "\n\n".join([*blocks, f"## How to read this\n\n{notes}"]) + "\n"
 
@@ -29,8 +25,13 @@ def comparison(title: str, tables: Sequence[Table], notes: Sequence[str]) -> str
     """The page `paper.md` of several runs: their tables against the paper, and a few lines."""
     blocks = [f"# {_plain(title)}"]
     for table in tables:
-        blocks += [f"## {table.caption}", f"{_plain(table.units)}.", _grid(table, status=False)]
+        blocks += [*_head(table), _grid(table, status=True)]
     return "\n\n".join([*blocks, *map(_plain, notes)]) + "\n"
+
+
+def _head(table: Table) -> list[str]:
+    warning = [f"**{_plain(table.warning)}.**"] if table.warning else []
+    return [f"## {table.caption}", *warning, f"{_plain(table.units)}."]
 
 
 def _grid(table: Table, *, status: bool) -> str:

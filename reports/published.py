@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.records import Results
 from bench.statistics import explained_difference
+from reports import words
 from reports.departures import departures
 from reports.numbers import MISSING, REFERENCE, Numbers, fixed, mean_sd, seconds
 from reports.tables import Heads, Row, Table
@@ -79,9 +80,10 @@ def tables(runs: Sequence[Results]) -> list[Table]:
 
 
 def notes(runs: Mapping[str, Results]) -> list[str]:
-    """What is said of the runs that have no published numbers, by their folders."""
+    """How to read the tables, and which runs, by their folders, have no published numbers."""
     bare = [folder for folder, results in runs.items() if not _published(results.run)[0]]
-    return [f"Without published numbers, see their tables and figures: {', '.join(bare)}."] if bare else []
+    lines = [f"Without published numbers, see their tables and figures: {', '.join(bare)}."] if bare else []
+    return [*([words.PUBLISHED] if len(bare) < len(runs) else []), *lines]
 
 
 def _published(run: Mapping[str, Any]) -> tuple[str, str]:
@@ -98,42 +100,25 @@ def _table(published: Mapping[str, Any], runs: Sequence[Results]) -> Table:
     order, runs = list(published["rows"]), sorted(runs, key=lambda one: _columns(published, one.run)[0][0])
     rows = [row for results in runs for row in _rows(published, results)]
     rows.sort(key=lambda row: order.index(row.method))  # a method's rows together, also where runs are several
-    caption = f"Against the paper: {published['name']}"
-    return Table("paper", caption, _units(published, runs), HEADS, rows, labels=2)
+    repeats = f" ({paper()['runs']} runs)" if any(map(_has_deviation, published["rows"].values())) else ""
+    units = f"Published: {paper()['source']}, {published['name']}{repeats}. {published['words']}"
+    caption, setting = f"Against the paper: {published['name']}", _departures(published, runs)
+    recipes = ", ".join(dict.fromkeys(results.run.get("recipe", {}).get("name", "unnamed") for results in runs))
+    units += "" if setting else f". This is the paper's setting, with the recipe {recipes}"
+    return Table("paper", caption, units, HEADS, rows, labels=2, warning=setting)
 
 
-def _units(published: Mapping[str, Any], runs: Sequence[Results]) -> str:
-    """What the table compares, how, and how far our runs are from the paper's setting."""
-    several = any(len(cell) > 1 for row in published["rows"].values() for cell in next(iter(_cells(row).values())))
-    how = (
-        "Differences have 95 % intervals (Welch, the print's rounding included); ≠ marks one without 0"
-        if several
-        else "Without deviations in the print, differences have no intervals"
-    )
-    repeats = f", {paper()['runs']} runs" if several else ""
-    timed = any("seconds" in row for row in published["rows"].values())
-    clocks = "Seconds are of different machines, so their shares of retraining are compared"
-    facts = [
-        _setting(published, runs),
-        f"Published: {paper()['source']}, {published['name']}{repeats}",
-        how,
-        *([clocks] if timed else []),
-        f"{_retrained(published)}: our pool of reference models"
-        + ("; its time is that of the row retrain" if timed else ""),
-        published["words"],
-    ]
-    return ". ".join(facts)
+def _has_deviation(row: Mapping[str, Any]) -> bool:
+    return any(len(cell) > 1 for cells in _cells(row).values() for cell in cells)
 
 
-def _setting(published: Mapping[str, Any], runs: Sequence[Results]) -> str:
+def _departures(published: Mapping[str, Any], runs: Sequence[Results]) -> str:
+    """How far the runs are from the paper's setting, in words; empty where they are in it."""
     found: dict[str, None] = {}
     for results in runs:
         column = _columns(published, results.run)[0][2]
         found |= dict.fromkeys(departures(results.run, published, column, paper()["runs"]))
-    if found:
-        return f"Not the paper's setting: {', '.join(found)}"
-    recipes = dict.fromkeys(results.run["recipe"]["name"] for results in runs)
-    return f"The paper's setting, with the recipe {', '.join(recipes)}"
+    return f"Not the paper's setting: {', '.join(found)}" if found else ""
 
 
 def _columns(published: Mapping[str, Any], run: Mapping[str, Any]) -> list[tuple[int, int, dict[str, Any]]]:
@@ -149,13 +134,26 @@ def _cells(row: Mapping[str, Any]) -> dict[str, list[list[float]]]:
 
 
 def _rows(published: Mapping[str, Any], results: Results) -> Iterator[Row]:
-    """A line for each method of the paper, quantity and column."""
+    """A line for each method of the paper, quantity and column; the first of a method tells what was odd."""
     run, numbers = results.run, Numbers(results.records)
     for method, row in published["rows"].items():
-        label = method if row["ours"] == "retrain" else f"{method} ({row['ours']})"
+        same = row["ours"] == "retrain" or _letters(row["ours"]) == _letters(method)
+        label = method if same else f"{method} ({row['ours']})"
+        remark = _odd(run, numbers, row["ours"])
         for said, place, line in _lines(published, run, numbers, row):
             column = published["columns"][place]["name"]
-            yield Row(method, "method", [label, f"{column}: {said}" if column else said, *line], "ok")
+            yield Row(method, "method", [label, f"{column}: {said}" if column else said, *line], remark)
+            remark = "ok"
+
+
+def _odd(run: Mapping[str, Any], numbers: Numbers, method: str) -> str:
+    """What was odd about some runs of a method that has numbers; `ok` for any other, whose cells say why."""
+    entry = next((entry for entry in run["methods"] if entry["name"] == method), None)
+    return words.status(run, entry, numbers) if entry is not None and entry["status"] == "ok" else "ok"
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
 
 
 def _lines(
@@ -175,7 +173,8 @@ def _lines(
 
 def _retrained(published: Mapping[str, Any]) -> str:
     """What the paper calls retraining in this table."""
-    return next(method for method, row in published["rows"].items() if row["ours"] == "retrain")
+    names = [str(method) for method, row in published["rows"].items() if row["ours"] == "retrain"]
+    return names[0]
 
 
 def _line(

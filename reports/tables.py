@@ -50,7 +50,7 @@ class Table:
     """A table of finished text: `heads` holds one `(head, goal)` per column, the method's name first.
 
     `by_request` tells a table with a line per method and request, the number of the request second; `labels` is the
-    number of columns, from the first, that hold words.
+    number of columns, from the first, that hold words. `warning` says what a reader must know before any number.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Table:
     rows: list[Row]
     by_request: bool = False
     labels: int = 1
+    warning: str = ""
 
 
 UNITS = "Errors in percent, gaps in percentage points with 95 % intervals"

@@ -202,6 +202,16 @@ def test_the_whole_paper_is_all_of_them() -> None:
     assert [part.preset for part in preset.parts("paper-all")] == [*PAPER, "paper-figure4"]
 
 
+def test_the_whole_paper_is_previewed_with_changes_where_they_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = ["scenario.count=20", "scenario.per_class=3", "scenario.flips=3", "scrub.lr=0.1", "ntk.memory=0.5"]
+    words = [word for change in changes for word in ("--set", change)]
+    assert cli.main(["--preset", "paper-all", "--dry-run", *ON_DIGITS, *words]) == cli.OK
+    out = capsys.readouterr().out
+    assert out.count("=== ") == len(parts.cells("paper-all"))
+    assert "incremental on digits" in out
+    assert "trained once" in out
+
+
 @WITHOUT_TABLE2
 def test_table_2_protects_two_layers_more_as_the_authors_code() -> None:
     found = config.resolve("paper-table2", {})
@@ -242,7 +252,7 @@ def test_the_first_line_names_the_preset_of_the_scenario(scenario: str) -> None:
 
 
 SMALL = {
-    "paper-table1": ("--set", "scenario.count=20", "--set", "ntk.iterations=2", "--set", "ntk.memory=0.5"),
+    "paper-table1": ("--set", "scenario.count=20", "--set", "ntk.iterations=2", "--set", "ntk.samples=20"),
     "paper-table2": ("--set", "scenario.removed=0,1", "--set", "pgu.layer_gamma={}"),
     "paper-table3": ("--set", "scenario.per_class=3"),
     "paper-table4": ("--set", "scenario.flips=3"),

@@ -15,6 +15,7 @@ from reports import build, build_parts, latex, published, tables
 from reports.departures import departures
 from reports.numbers import REFERENCE, Numbers
 from reports.published import Estimate, difference
+from reports.words import PUBLISHED
 from tests.fabricated import fabricate
 
 # Typed from the paper, not from reports/paper.toml: mean and standard deviation, tables 1 to 3 over five runs.
@@ -174,6 +175,15 @@ def test_what_was_not_run_says_so(table1: Path, tmp_path: Path) -> None:
     assert lines(tmp_path / "lost")["NTK", "forget error, %"][1] == "failed"
 
 
+def test_what_was_odd_about_a_method_stands_at_its_first_line(table1: Path) -> None:
+    [table] = published.tables([load(table1)])
+    remarks = {(row.method, row.remark) for row in table.rows}
+    first = [row for row in table.rows if row.method == "SCRUB"]
+    assert first[0].remark == "not converged in 1 of 5 runs"
+    assert {row.remark for row in first[1:]} == {"ok"}
+    assert ("NTK", "ok") in remarks  # whose cells say that it was not run
+
+
 def test_a_number_without_a_deviation_has_a_difference_only() -> None:
     single, alone = Estimate(86.07, float("nan"), 5), Estimate(86.5, 0.3, 5)
     assert difference(alone, single, 2, 0.005) == "+0.43"
@@ -199,9 +209,9 @@ def test_the_papers_setting_is_called_that(table1: Path) -> None:
     results = load(table1)
     [table] = published.tables([results])
     assert results.run["shadow"]["train"] + results.run["shadow"]["validation"] == 45
-    assert table.units.startswith(
-        "The paper's setting, with the recipe allcnn_code. Published: Hoang et al., WACV 2024"
-    )
+    assert table.units.startswith("Published: Hoang et al., WACV 2024, Table 1 (5 runs).")
+    assert table.units.endswith("This is the paper's setting, with the recipe allcnn_code")
+    assert table.warning == ""
 
 
 @pytest.mark.parametrize(
@@ -229,6 +239,8 @@ def test_the_comparison_is_in_every_artefact(table1: Path) -> None:
     text = build(table1)
     assert "## Against the paper: Table 1" in text
     assert "11.05 ± 1.83" in text
+    assert "**Not the paper's setting" not in text
+    assert PUBLISHED in text
     assert "Against the paper: Table 1" in (table1 / "report.html").read_text(encoding="utf-8")
     tex = (table1 / "table.tex").read_text(encoding="utf-8")
     assert "% begin table paper" in tex
@@ -268,8 +280,9 @@ def test_the_parts_of_a_table_are_one_comparison(tmp_path: Path) -> None:
         ["Poisoned (original)", "10k: test accuracy, %", "79.32"],
     ]
     ours = 100 - Numbers(load(tmp_path / "5k").records).value("pgu", "error", "test")
-    assert any(row[:2] == ["PGU (pgu)", "5k: test accuracy, %"] and row[3].startswith(f"{ours:.2f}") for row in rows)
+    assert any(row[:2] == ["PGU", "5k: test accuracy, %"] and row[3].startswith(f"{ours:.2f}") for row in rows)
     assert text.rstrip().endswith("figure4.")
+    assert "**Not the paper's setting: data set digits" in text
 
 
 def test_a_folder_of_parts_is_rebuilt_as_a_whole(tmp_path: Path) -> None:
