@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import importlib
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,30 @@ def run(config: Config, store_folder: Path, out: Path, *, jobs: int, force: bool
     return text, any(method["status"].startswith("failed") for method in results.run["methods"])
 
 
+def run_parts(
+    configs: Mapping[str, Config], store_folder: Path, out: Path, *, jobs: int, force: bool, command: str
+) -> tuple[str, bool]:
+    """Carry out the runs of a preset with parts, each into its folder below `out`, and compare with the paper.
+
+    Returns:
+        The comparison as Markdown, and whether any run of a method failed. Raises UsageError before any work where
+        one of the runs cannot be planned, for want of its data set for example.
+    """
+    for config in configs.values():
+        machine.require_device(config.device)
+        plan.make(config)
+    failed = False
+    for folder, config in configs.items():
+        print(f"\n=== {folder} ===\n", flush=True)
+        text, lost = run(config, store_folder, out / folder, jobs=jobs, force=force, command=command)
+        print(text, flush=True)
+        failed = failed or lost
+    with registry.no_lazy_torch():
+        import reports
+
+        return reports.build_parts(out, list(configs)), failed
+
+
 def _carry_out(
     planned: plan.Plan, entries: store.Store, jobs: int, clock: runner.Clock, command: str
 ) -> records.Results:
@@ -77,13 +102,23 @@ def _import_later() -> None:
             importlib.import_module(module)
 
 
+# The paper's table of each scenario.
+PAPER = {
+    "sample_removal": "paper-table1",
+    "class_removal": "paper-table2",
+    "incremental": "paper-table3",
+    "depoisoning": "paper-table4",
+}
+
+
 def first_line(planned: plan.Plan) -> str:
     """What this run runs on, and how to get the paper's setting instead."""
     config = planned.config
     what = f"{config.scenario} on {planned.dataset.name} ({len(planned.labels)} training images), {_network(config)}"
-    return (
-        f"{what}, recipe {config.recipe.name} ({config.recipe.line()}); for the paper's setting: --preset paper-table1"
-    )
+    line = f"{what}, recipe {config.recipe.name} ({config.recipe.line()})"
+    if Path(config.preset).stem.startswith("paper-"):
+        return line
+    return f"{line}; for the paper's setting: --preset {PAPER[config.scenario]}"
 
 
 def preview(config: Config, store_folder: Path, jobs: int) -> str:
@@ -132,6 +167,14 @@ def _seconds_per_model(planned: plan.Plan, entries: store.Store) -> float | None
     return 12e-6 * len(planned.labels) * planned.config.recipe.epochs
 
 
+def prepare_parts(preset: str, configs: Mapping[str, Config], out: Path | None) -> Path:
+    """The folder of a preset's parts, with theirs below it; raises UsageError before any work where that cannot be."""
+    folder = out or Path("results") / f"{Path(preset).stem}-{datetime.date.today().isoformat()}"
+    for place in ("", *configs):
+        records.require_folder(folder / place, "the results folder", "--out")
+    return folder
+
+
 def prepare_out(config: Config, out: Path | None) -> Path:
     """The results folder, made and writable; raises UsageError before any work otherwise."""
     today = datetime.date.today().isoformat()
@@ -145,7 +188,8 @@ def config_hash(config: Config) -> str:
     return store.key(config=scientific(config))[:8]
 
 
-UNSCIENTIFIC = {"method_settings", "scenario_settings", "methods", "provenance"}  # or written out otherwise
+# What decides no number, or is written out otherwise.
+UNSCIENTIFIC = {"method_settings", "scenario_settings", "methods", "provenance", "published", "changes"}
 
 
 def scientific(config: Config) -> dict[str, Any]:
@@ -182,6 +226,8 @@ def describe(
         "undetected_samples": [len(scenarios.undetected(request)) for request in planned.requests],
         "methods": methods,
         "provenance": config.provenance,
+        "published": config.published,
+        "changes": list(config.changes),
         "reference_models": len(planned.retrained[-1]),
         "shadow": {"train": config.shadow.train, "validation": config.shadow.validation, "test": len(config.seeds)},
         "seeds": list(config.seeds),

@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.arguments import VERBS, parser
 from bench.interface import UsageError
@@ -74,27 +75,57 @@ BUDGET_FLAGS = ("trials", "draws", "originals")
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from bench import config
+    from bench import config, preset
 
     _prepare(chosen)
-    resolved = config.resolve(chosen.preset, {name: getattr(chosen, name) for name in RUN_FLAGS}, chosen.changes)
+    flags = {name: getattr(chosen, name) for name in RUN_FLAGS}
+    if preset.parts(chosen.preset):
+        return _run_parts(chosen, flags)
+    resolved = config.resolve(chosen.preset, flags, chosen.changes)
     from bench import benchmark
 
     if chosen.dry_run:
         print(benchmark.preview(resolved, chosen.store, chosen.jobs))
         return OK
     out = benchmark.prepare_out(resolved, chosen.out)
-    command = " ".join(["python run_benchmark.py", *_words(chosen, RUN_FLAGS)])
-    text, failed = benchmark.run(resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=command)
+    text, failed = benchmark.run(
+        resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=_command(chosen)
+    )
     print(text)
     print(f"\ntable, LaTeX, figures and page: {out}", file=sys.stderr)
     return FAILED if failed else OK
 
 
+def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
+    """Run a preset that has parts: everything is checked before any of them is carried out."""
+    from bench import parts
+
+    found = parts.resolve(chosen.preset, flags, chosen.changes)
+    from bench import benchmark
+
+    if chosen.dry_run:
+        for folder, one in found.items():
+            print(f"=== {folder} ===\n{benchmark.preview(one, chosen.store, chosen.jobs)}\n", flush=True)
+        print("Models that several parts share are counted in each and trained once.")
+        return OK
+    out = benchmark.prepare_parts(chosen.preset, found, chosen.out)
+    text, failed = benchmark.run_parts(
+        found, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=_command(chosen)
+    )
+    print(text)
+    print(f"\ncomparison: {out / 'paper.md'}; table, LaTeX, figures and page of each part beside it", file=sys.stderr)
+    return FAILED if failed else OK
+
+
+def _command(chosen: argparse.Namespace) -> str:
+    return " ".join(["python run_benchmark.py", *_words(chosen, RUN_FLAGS)])
+
+
 def _tune(chosen: argparse.Namespace) -> int:
-    from bench import config, trials, tuned, tuner
+    from bench import config, parts, trials, tuned, tuner
 
     _prepare(chosen)
+    parts.require_whole(chosen.preset, "tune")
     budget = trials.Budget(chosen.trials, chosen.draws, chosen.originals)
     flags = {name: getattr(chosen, name) for name in CELL_FLAGS}
     configs = config.resolve_all(chosen.preset, flags, chosen.changes)

@@ -43,6 +43,8 @@ class Config(Strict):
     device: str
     time_limit: float | None = None  # seconds that a request may take before a method should stop
     provenance: dict[str, dict[str, Any]] = {}  # by method, where the preset's tuned values come from
+    published: str = ""  # the table of the paper that a report compares with
+    changes: tuple[str, ...] = ()  # what was changed by hand, with --set
 
     def entry(self, row: str) -> str:
         """The method of a row: its name, or the path to its file."""
@@ -82,15 +84,17 @@ def _instance(cls: Any, settings: Mapping[str, Any], name: str) -> Any:
         raise UsageError(f"cannot configure {name}: {type(error).__name__}: {error}") from error
 
 
-def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) -> Config:
+def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = (), *, part: Sequence[str] = ()) -> Config:
     """The config of a preset, flags (those that are not None) and `--set` changes, checked throughout.
+
+    The changes of a `part` of a preset are written alike, and those by hand go over them.
 
     Raises UsageError, in one line, for an unknown name or field and for a value out of range.
     """
     tables = presets.load(preset)
     run = dict(tables.get("run", {}))
     run |= {key: value for key, value in flags.items() if value is not None}
-    edits = _edits(changes, run)
+    edits = _edits([*part, *changes], run)
     scenario = run.get("scenario", "class_removal")
     methods = _methods(run.get("methods", QUICK))
     rows = {registry.row_name(entry): entry for entry in (*BASELINES, *methods)}
@@ -121,6 +125,8 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
             for row, entry in rows.items()
             if (key := preset_key(entry)) in credits and _short(entry) not in edits
         },
+        published=run.get("published", ""),
+        changes=tuple(changes),
     )
     _check(config)
     return config
@@ -251,11 +257,17 @@ def _seeds(value: Any) -> tuple[int, ...]:
 SECTIONS = ("recipe", "shadow", "scenario", "attack")
 
 
-def _edits(changes: Sequence[str], run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """`--set part.field=value` by part: a method's name, recipe, shadow, scenario (or its name), or attack."""
-    edits: dict[str, dict[str, Any]] = {}
+def editable(run: Mapping[str, Any]) -> dict[str, str]:
+    """What `--set` can name in a run, with its section or method: a section, the scenario, the attack, a method."""
     scenario, attack = run.get("scenario", "class_removal"), registry.short_name(run.get("attack", "shadow_xgboost"))
-    known = {*SECTIONS, *_shorts(_methods(run.get("methods", QUICK))), scenario, attack}
+    own = {name: name for name in (*SECTIONS, *_shorts(_methods(run.get("methods", QUICK))))}
+    return own | {scenario: "scenario", attack: "attack"}
+
+
+def _edits(changes: Sequence[str], run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """`--set part.field=value` by section or method."""
+    edits: dict[str, dict[str, Any]] = {}
+    known = editable(run)
     for change in changes:
         name, dot, rest = change.partition(".")
         field, equals, text = rest.partition("=")
@@ -263,8 +275,7 @@ def _edits(changes: Sequence[str], run: Mapping[str, Any]) -> dict[str, dict[str
             raise UsageError(f"--set takes part.field=value, such as pgu.gamma=0.9, got {change!r}")
         if name not in known:
             raise registry.unknown("part in --set (a method of this run, or a section)", name, known)
-        name = "scenario" if name == scenario else "attack" if name == attack else name
-        edits.setdefault(name, {})[field] = registry.value(text)
+        edits.setdefault(known[name], {})[field] = registry.value(text)
     return edits
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from bench.interface import Dataset, Need, UndeclaredRead
 from bench.loop import batch_bounds
 
+SLAB = 1 << 24  # bytes of pixels that are gathered at once
+
 # Which need opens which part. `train` is the whole training set, for `prepare` only.
 OPENS = {
     "forget": Need.FORGET,
@@ -40,27 +42,29 @@ class Images:
         rows.pixels = self.pixels[index]
         return rows
 
-    def take(self, index: Tensor, augment: torch.Generator | None = None) -> Tensor:
-        """Normalized images `[len(index), c, h, w]`, float32 unless torch's default is another type.
+    def take(self, index: Tensor) -> Tensor:
+        """Normalized images `[len(index), c, h, w]`."""
+        return self.normalized(self.pixels[index])
 
-        With a generator, each is cropped and flipped at random first.
-        """
-        pixels = self.pixels[index]
-        if augment is not None:
-            pixels = crop_flip(pixels, augment)
+    def normalized(self, pixels: Tensor) -> Tensor:
+        """uint8 pixels `[n, c, h, w]` as a network wants them, float32 unless torch's default is another type."""
         return (pixels.to(self.mean.dtype) - self.mean) / self.std
 
 
-def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Random crop after padding raw pixels with black by an eighth of the side, and flip, for a whole batch at once."""
+def draw_crops(n: int, side: int, generator: torch.Generator) -> Tensor:
+    """What `crop_flip` does to each of `n` images of this height, drawn at once: row, column and flip, `[3, n]`."""
+    offsets = torch.randint(0, 2 * (side // 8) + 1, (2, n), generator=generator)
+    return torch.cat([offsets, torch.randint(0, 2, (1, n), generator=generator)])
+
+
+def crop_flip(x: Tensor, crops: Tensor) -> Tensor:
+    """Crop after padding raw pixels with black by an eighth of the side, and flip, for all of `x` at once."""
     n, _, height, width = x.shape
     pad = height // 8
     padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
-    offsets = torch.randint(0, 2 * pad + 1, (2, n), generator=generator).to(x.device)
-    flip = (torch.rand(n, generator=generator) < 0.5).to(x.device)
-    rows = offsets[0, :, None] + torch.arange(height, device=x.device)
-    columns = offsets[1, :, None] + torch.arange(width, device=x.device)
-    columns = torch.where(flip[:, None], columns.flip(1), columns)
+    rows = crops[0, :, None] + torch.arange(height, device=x.device)
+    columns = crops[1, :, None] + torch.arange(width, device=x.device)
+    columns = torch.where(crops[2, :, None] == 1, columns.flip(1), columns)
     picked = padded[torch.arange(n, device=x.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
     return picked.permute(0, 3, 1, 2)
 
@@ -86,11 +90,26 @@ class MeteredPart:
             raise ValueError("augmentation is random: pass a generator")
         count = len(self)
         order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+        # All that is random in a pass is drawn on the CPU and sent at once: a copy a batch would make the GPU wait.
         order = order.to(self.labels.device)
-        for start, stop in batch_bounds(count, size):
-            chosen = order[start:stop]
-            self.taken += len(chosen)
-            yield self.images.take(chosen, generator if augment and self.may_augment else None), self.labels[chosen]
+        crops = None
+        if generator is not None and augment and self.may_augment:
+            crops = draw_crops(count, self.images.pixels.shape[2], generator).to(order.device)
+        for bounds in self._slabs(batch_bounds(count, size)):
+            first, last = bounds[0][0], bounds[-1][1]
+            pixels, labels = self.images.pixels[order[first:last]], self.labels[order[first:last]]
+            if crops is not None:
+                pixels = crop_flip(pixels, crops[:, first:last])
+            for start, stop in bounds:
+                self.taken += stop - start
+                chosen = slice(start - first, stop - first)
+                yield self.images.normalized(pixels[chosen]), labels[chosen]
+
+    def _slabs(self, bounds: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+        """The batches in runs that are gathered, cropped and flipped together, which takes a few calls for many."""
+        each = bounds[0][1] * self.images.pixels[0].numel() if bounds else 1
+        batches = max(1, SLAB // max(each, 1))
+        yield from (bounds[at : at + batches] for at in range(0, len(bounds), batches))
 
 
 class MeteredView:

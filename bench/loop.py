@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+
+from bench.step import Loss, Steps
+from bench.step import forward as forward  # methods take their own steps in the precision of the recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bench.interface import Part
     from bench.recipe import Recipe
-
-Loss = Callable[["Tensor", "Tensor"], "Tensor"]
 
 
 def _with_gradients(parameters: Sequence[Tensor], before: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -28,6 +29,11 @@ def _with_gradients(parameters: Sequence[Tensor], before: Sequence[Tensor]) -> t
     if before and [id(p) for p in moving] != [id(p) for p in before]:
         raise RuntimeError("other parameters have a gradient than at the step before; use one optimizer for each set")
     return moving, [p.grad for p in moving if p.grad is not None]
+
+
+def _fused(parameters: Sequence[Tensor]) -> bool:
+    """Whether torch takes the step in one kernel; on a CPU it does not make a difference, and rounds otherwise."""
+    return bool(parameters) and parameters[0].is_cuda
 
 
 class SGD:
@@ -46,8 +52,11 @@ class SGD:
         self.velocity: list[Tensor | None] = []
         self.moving: list[Tensor] = []
 
-    def step(self, lr: float) -> None:
-        """Take one step with the gradients in `.grad`, then drop them. Parameters without one stay."""
+    def step(self, lr: float | Tensor) -> None:
+        """Take one step with the gradients in `.grad`, then drop them. Parameters without one stay.
+
+        On a GPU the learning rate may be a tensor there, which a captured step reads anew at every replay.
+        """
         from torch.optim.sgd import sgd
 
         with torch.no_grad():  # not a decorator: torch stays unimported until it is used
@@ -55,9 +64,11 @@ class SGD:
             if not (self.momentum and self.velocity):
                 self.velocity = [None] * len(moving)
             self.moving = moving
+            fused = _fused(moving)
             sgd(
-                moving, gradients, self.velocity, foreach=True, lr=lr, momentum=self.momentum, dampening=0,
-                nesterov=self.nesterov, weight_decay=self.weight_decay, maximize=False,
+                moving, gradients, self.velocity, foreach=not fused, fused=fused, momentum=self.momentum,
+                lr=lr, dampening=0, nesterov=self.nesterov,  # type: ignore[arg-type]
+                weight_decay=self.weight_decay, maximize=False,
             )  # fmt: skip
             for p in moving:
                 p.grad = None
@@ -81,20 +92,21 @@ class Adam:
         self.second: list[Tensor] = []
         self.steps: list[Tensor] = []
 
-    def step(self, lr: float) -> None:
-        """Take one step with the gradients in `.grad`, then drop them. Parameters without one stay."""
+    def step(self, lr: float | Tensor) -> None:
+        """Take one step, as `SGD.step` does."""
         from torch.optim.adam import adam
 
         with torch.no_grad():  # not a decorator: torch stays unimported until it is used
             moving, gradients = _with_gradients(self.parameters, self.moving)
+            fused = _fused(moving)
             if not self.moving:
                 self.first, self.second = ([torch.zeros_like(g) for g in gradients] for _ in range(2))
-                self.steps = [torch.zeros(()) for _ in gradients]
+                self.steps = [torch.zeros((), device=g.device if fused else "cpu") for g in gradients]
             self.moving = moving
             adam(
-                moving, gradients, self.first, self.second, [], self.steps, foreach=True, amsgrad=False, lr=lr,
-                beta1=self.betas[0], beta2=self.betas[1], eps=self.epsilon, weight_decay=self.weight_decay,
-                maximize=False,
+                moving, gradients, self.first, self.second, [], self.steps, foreach=not fused, fused=fused,
+                amsgrad=False, lr=lr, beta1=self.betas[0], beta2=self.betas[1], eps=self.epsilon,
+                weight_decay=self.weight_decay, maximize=False,
             )  # fmt: skip
             for p in moving:
                 p.grad = None
@@ -174,13 +186,11 @@ def fit(
         loss: mean loss of a batch from logits and labels.
     """
     moving = [p for p in model.parameters() if p.requires_grad] if parameters is None else list(parameters)
-    steps = len(batch_bounds(len(part), recipe.batch_size))
-    rates = iter(learning_rates(recipe, steps, epochs))
-    update = optimizer(moving, recipe)
+    rates = learning_rates(recipe, len(batch_bounds(len(part), recipe.batch_size)), epochs)
+    steps, rate = Steps(model, optimizer(moving, recipe), loss, recipe, moving[0].device, len(rates)), iter(rates)
     for _ in range(recipe.epochs if epochs is None else epochs):
         for x, y in part.batches(recipe.batch_size, generator, augment=True):
-            loss(model(x), y).backward()  # type: ignore[no-untyped-call]
-            update.step(next(rates))
+            steps.take(x, y, next(rate))
 
 
 def error_rate(model: nn.Module, part: Part, size: int = 1024) -> float:

@@ -16,8 +16,8 @@ from bench.interface import Dataset, Method, Need, Request, UsageError
 from bench.recipe import Recipe
 
 BENCH = Path(__file__).resolve().parent
-TRAINING_CODE = ("training.py", "loop.py", "dataview.py")
-METHOD_CODE = ("loop.py", "dataview.py", "unlearning.py")
+TRAINING_CODE = ("training.py", "stack.py", "loop.py", "step.py", "dataview.py")
+METHOD_CODE = ("loop.py", "step.py", "dataview.py", "unlearning.py")
 READOUT_CODE = ("readings.py", "readouts.py", "statistics.py", "evaluation.py")
 
 

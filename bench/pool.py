@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -91,13 +90,11 @@ def _train_group(place: tuple[str, bool, str, Any, str], store: Store, group: Se
     workers.begin()
     dataset_name, test, architecture, recipe, device = place
     tasks = [training.Task(model.index, model.labels, model.seed) for model in group]
-    start = time.perf_counter()
     trained = training.train(network(architecture), loaded(dataset_name, test=test), recipe, tasks, device)
-    seconds = (time.perf_counter() - start) / len(group)
     for model, result in zip(group, trained, strict=True):
         arrays = {f"weights/{name}": value.numpy() for name, value in result.weights.items()}
         arrays |= {f"logits/{part}": rows for part, rows in result.outputs.arrays().items()}
-        store.put("model", model.key, arrays, {"role": model.role, "number": model.number, "seconds": seconds})
+        store.put("model", model.key, arrays, {"role": model.role, "number": model.number, "seconds": result.seconds})
 
 
 @functools.cache

@@ -3,7 +3,8 @@
 A preset is a TOML file with, perhaps, the name of a `base` preset that it changes, and the tables `[run]`, `[recipe]`,
 `[shadow]`, `[scenario.NAME]`, `[attack.NAME]`, `[method.NAME]` and, for values that differ by scenario,
 `[tuned.SCENARIO.NAME]`. NAME of a method from a file is the file's name with `.py`; `"none"` is no value, for fields
-that may be without one. `[provenance]` is what `tune` writes beside the values that it chose.
+that may be without one. `[provenance]` is what `tune` writes beside the values that it chose. A preset may also list
+parts, `[[part]]`, which one command runs one after another; see `Part`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from bench import registry, scenarios
 from bench.interface import UsageError
 from bench.recipe import FOLDER, Strict, describe, read_toml
 
 NOTHING = "none"  # what stands for the value None
+
+# The tables of reports/paper.toml, one column of it where a run makes only that.
+Published = Literal[
+    "", "table1", "table2", "table3", "table4.5k", "table4.10k", "table4.15k", "table4.20k", "table4.25k"
+]
 
 
 class RunTable(Strict):
@@ -35,6 +41,20 @@ class RunTable(Strict):
     seed: Any = None
     device: str = ""
     time_limit: Any = None
+    published: Published = ""  # whose published numbers a report compares with
+
+
+class Part(Strict):
+    """One run of a preset that makes several.
+
+    `name` is that of its folder in the results. Its settings are those of another `preset`, or of the one that lists
+    it, with `run` over that one's `[run]` and with the changes `set`, written as for `--set`.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)
+    preset: str = ""
+    run: dict[str, Any] = {}
+    set: tuple[str, ...] = ()
 
 
 class Score(Strict, allow_inf_nan=True):
@@ -78,6 +98,7 @@ class Preset(Strict):
     tuned: dict[str, dict[str, dict[str, Any]]] = {}
     attack: dict[str, dict[str, Any]] = {}
     provenance: Provenance | None = None
+    part: tuple[Part, ...] = ()
 
 
 def names() -> dict[str, Path]:
@@ -88,7 +109,8 @@ def names() -> dict[str, Path]:
 def load(name: str) -> dict[str, Any]:
     """The tables of a preset, over those of its base, checked for strange names and for their shape.
 
-    `provenance` says, by scenario and method, which preset tuned the values and how.
+    `provenance` says, by scenario and method, which preset tuned the values and how. Parts are not among them, and
+    those of a base are not taken over.
     """
     tables = _read(name)
     passed = [name]
@@ -108,6 +130,16 @@ def load(name: str) -> dict[str, Any]:
     return tables
 
 
+def parts(name: str) -> tuple[Part, ...]:
+    """The parts that a preset lists itself. Raises UsageError for two of one name, and as `load` does."""
+    preset: Preset = _checked(read_toml("preset", name, names()), f"preset {name}", Preset)
+    for number, part in enumerate(preset.part):
+        _checked(part.run, f"run of the part {part.name} in the preset {name}", RunTable)
+        if any(part.name == other.name for other in preset.part[:number]):
+            raise UsageError(f"the preset {name} has two parts called {part.name}; each needs a name of its own")
+    return preset.part
+
+
 def family(name: str) -> Iterator[Path]:
     """The files of a preset that loads, of its base, and so on."""
     while name:
@@ -121,7 +153,8 @@ def _read(name: str) -> dict[str, Any]:
     for scenario, draws in (preset.provenance.development if preset.provenance else {}).items():
         for draw in draws:
             scenarios.create(scenario, draw)  # what a report will read from it
-    return tables | {"provenance": _credits(Path(name).stem, preset.provenance)}
+    own = {key: value for key, value in tables.items() if key != "part"}
+    return own | {"provenance": _credits(Path(name).stem, preset.provenance)}
 
 
 def _checked(tables: Mapping[str, Any], what: str, cls: type[BaseModel]) -> Any:

@@ -23,7 +23,7 @@ from bench.store import Damaged, Store, StoreError, key
 if TYPE_CHECKING:
     from torch import nn
 
-    from bench.ledger import PeakMemory
+    from bench.ledger import DevicePeak, PeakMemory
     from bench.unlearning import Done, Setting
 
 
@@ -132,7 +132,7 @@ class MethodRunner:
 
         model, state = self._start(row, run)
 
-        def work(meter: PeakMemory | None = None) -> Done:
+        def work(meter: PeakMemory | DevicePeak | None = None) -> Done:
             return unlearning.unlearn(
                 self.setting,
                 row.name,
@@ -167,9 +167,9 @@ class MethodRunner:
         }
         self.store.put("unlearned", run.key, arrays, meta)
 
-    def _rehearse(self, row: Row, run: Run, work: Callable[[PeakMemory | None], object]) -> None:
+    def _rehearse(self, row: Row, run: Run, work: Callable[[PeakMemory | DevicePeak | None], object]) -> None:
         """Count the tensors of the first repeat's requests in a run that is not timed, which also warms up."""
-        from bench.ledger import PeakMemory
+        from bench import ledger
 
         wanted = run.peak is not None and not self.store.has("peak", run.peak)
         if wanted and self.slow:
@@ -177,7 +177,7 @@ class MethodRunner:
         if self.slow or not (wanted or row.name not in self.warm):
             return
         self.warm.add(row.name)
-        meter = PeakMemory()
+        meter = ledger.meter(self.setting.device)
         with contextlib.suppress(Exception):  # the timed run will raise it again
             work(meter)
             if wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
@@ -109,8 +110,9 @@ class Depoisoning(Scenario):
     known_fraction: float = Field(
         default=1.0, gt=0, le=1, description="share of every class's flipped samples that is found and must go"
     )
-    pairing: Literal["random", "mirror"] = Field(
-        default="random", description="pairs drawn at random as in PGU's code, or class i with C-1-i as Warnecke et al."
+    pairing: Literal["random", "mirror", "pgu"] = Field(
+        default="random",
+        description="pairs drawn at random, class i with C-1-i as Warnecke et al., or pairs and samples of PGU's code",
     )
     draw_seed: int = Field(default=0, ge=0, description="another value draws other pairs and samples")
 
@@ -118,7 +120,10 @@ class Depoisoning(Scenario):
         """Disjoint pairs of classes; of an odd number of classes one stays alone."""
         if self.pairing == "mirror":
             return [(c, classes - 1 - c) for c in range(classes // 2)]
-        order = seeds.rng(seed, "depoisoning", "pairs", self.draw_seed).permutation(classes)
+        if self.pairing == "pgu":
+            order = _shuffled(random.Random(self.draw_seed), range(classes))
+        else:
+            order = seeds.rng(seed, "depoisoning", "pairs", self.draw_seed).permutation(classes)
         return [(int(a), int(b)) for a, b in zip(order[0::2], order[1::2], strict=False)]
 
     def requests(self, labels: np.ndarray, classes: int, seed: int) -> list[Request]:
@@ -132,20 +137,35 @@ class Depoisoning(Scenario):
         partner = np.arange(classes)
         for a, b in self.pairs(classes, seed):
             partner[[a, b]] = b, a
-        flipped = [self._flipped(labels, c, seed) for c in range(classes) if partner[c] != c]
+        flipped = self._flipped(labels, classes, seed)
         poisoned = np.sort(np.concatenate(flipped))
         forget = np.sort(np.concatenate([members[:known] for members in flipped]))
         return [_request(labels, forget, poisoned=poisoned, wrong_labels=partner[labels[poisoned]])]
 
-    def _flipped(self, labels: np.ndarray, source: int, seed: int) -> np.ndarray:
-        """The flipped samples of a class, in the order in which they become known."""
-        members = np.flatnonzero(labels == source)
-        if self.flips >= len(members):
-            raise UsageError(
-                f"depoisoning.flips is {self.flips}, but class {source} has {len(members)} samples; flip fewer"
-            )
-        # One stream a class, read from its start: the draw depends on neither budget nor share, so both are nested.
-        return seeds.rng(seed, "depoisoning", "flips", self.draw_seed, source).permutation(members)[: self.flips]
+    def _flipped(self, labels: np.ndarray, classes: int, seed: int) -> list[np.ndarray]:
+        """The flipped samples of every paired class, in the order in which they become known."""
+        paired = [c for pair in self.pairs(classes, seed) for c in pair]
+        members = {c: np.flatnonzero(labels == c) for c in sorted(paired)}
+        for c, own in members.items():
+            if self.flips >= len(own):
+                raise UsageError(f"depoisoning.flips is {self.flips}, but class {c} has {len(own)} samples; flip fewer")
+        if self.pairing == "pgu":  # one stream goes on from the draw of the pairs, pair by pair
+            stream = random.Random(self.draw_seed)
+            _shuffled(stream, range(classes))
+            drawn = [_shuffled(stream, members[c]) for c in paired]
+        else:  # one stream a class
+            drawn = [
+                seeds.rng(seed, "depoisoning", "flips", self.draw_seed, c).permutation(m) for c, m in members.items()
+            ]
+        # A stream is read from its start: the draw depends on neither budget nor share, so both are nested.
+        return [own[: self.flips] for own in drawn]
+
+
+def _shuffled(stream: random.Random, values: Iterable[int]) -> np.ndarray:
+    """The values in the order that Python's own generator shuffles them into, int64."""
+    order = list(values)
+    stream.shuffle(order)
+    return np.array(order, dtype=np.int64)
 
 
 def training_labels(requests: Iterable[Request], true: np.ndarray) -> np.ndarray:

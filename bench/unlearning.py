@@ -88,7 +88,7 @@ def unlearn(
     state: State,
     seed: int,
     original_seed: int,
-    meter: ledger.PeakMemory | None = None,
+    meter: ledger.PeakMemory | ledger.DevicePeak | None = None,
 ) -> Done:
     """Run `method.unlearn` on a private copy of `model`. Raises what the method raises, and UndeclaredRead.
 

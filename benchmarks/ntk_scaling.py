@@ -137,7 +137,7 @@ def study(folder: str, seeds: int, retrained: int) -> Study:
     build = registry.load("architectures", "digits_cnn")
 
     def train(index: np.ndarray, numbers: Sequence[int]) -> list[training.Trained]:
-        return training.train(build, dataset, recipe, [training.Task(index, dataset.train_y, s) for s in numbers])
+        return list(training.train(build, dataset, recipe, [training.Task(index, dataset.train_y, s) for s in numbers]))
 
     originals = train(np.arange(len(dataset.train_y)), range(1, 1 + seeds))
     return Study(title, dataset, build, recipe, request, originals, train(request.retain, range(101, 101 + retrained)))

@@ -159,7 +159,7 @@ def pool(
     """Originals, or models retrained on the rows `index`."""
     rows = np.arange(len(data.train_y)) if index is None else index
     truth = data.train_y if labels is None else labels
-    return training.train(build(), data, recipe, [training.Task(rows, truth, seed) for seed in model_seeds(role)])
+    return list(training.train(build(), data, recipe, [training.Task(rows, truth, seed) for seed in model_seeds(role)]))
 
 
 def mean_error(

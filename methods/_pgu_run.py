@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bench import loop
 from methods import _layers
 from methods._pgu_loss import loss
 from methods._pgu_stop import accuracies, verdict
@@ -50,8 +51,9 @@ def _epoch(method: PGU, model: nn.Module, forget: Part, ctx: Context, moving: Mo
         _layers.train_all_but_batch_norm(model)
     order = ctx.generator if method.shuffle or poison else None
     for x, y in forget.batches(method.batch_size, order, augment=poison):
+        logits = loop.forward(model, x, ctx.recipe)
         value = loss(
-            model(x), y, offset=offset, weight=method.entropy_weight, scenario=ctx.scenario, removed=ctx.removed_classes
+            logits, y, offset=offset, weight=method.entropy_weight, scenario=ctx.scenario, removed=ctx.removed_classes
         )
         gradients = torch.autograd.grad(value, weights)
         with torch.no_grad():

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from bench import loop
+
 if TYPE_CHECKING:
     from torch import nn
 
     from bench.interface import Context, DataView, Part
+    from bench.recipe import Recipe
 
 
 class Accuracies(NamedTuple):
@@ -30,16 +33,16 @@ class Verdict(NamedTuple):
 
 def accuracies(model: nn.Module, data: DataView, ctx: Context) -> Accuracies:
     """Read both sets once; the forget accuracy plays no part in depoisoning and is not measured there."""
-    forget = float("nan") if ctx.scenario == "depoisoning" else accuracy(model, data.forget)
-    return Accuracies(forget, accuracy(model, data.validation, without=ctx.removed_classes))
+    forget = float("nan") if ctx.scenario == "depoisoning" else accuracy(model, data.forget, ctx.recipe)
+    return Accuracies(forget, accuracy(model, data.validation, ctx.recipe, without=ctx.removed_classes))
 
 
-def accuracy(model: nn.Module, part: Part, without: Sequence[int] = ()) -> float:
+def accuracy(model: nn.Module, part: Part, recipe: Recipe, without: Sequence[int] = ()) -> float:
     """Share of the samples, but those of the classes `without`, that the full head gets right."""
     right = count = 0
     with torch.no_grad():
         for x, y in part.batches(1024):
-            correct = model(x).argmax(1) == y
+            correct = loop.forward(model, x, recipe).argmax(1) == y
             if without:
                 correct = correct[torch.isin(y, torch.tensor(without, device=y.device), invert=True)]
             right, count = right + int(correct.sum()), count + len(correct)

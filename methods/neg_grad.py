@@ -52,7 +52,7 @@ class NegGrad(Method):
         update = loop.SGD(model.parameters(), momentum=self.momentum, weight_decay=self.weight_decay)
         for epoch in range(1, self.epochs + 1):
             for x, y in data.forget.batches(self.batch_size, ctx.generator):
-                (-loop.cross_entropy(model(x), y)).backward()
+                (-loop.cross_entropy(loop.forward(model, x, ctx.recipe), y)).backward()
                 if self.clip is not None:
                     torch.nn.utils.clip_grad_norm_(model.parameters(), self.clip)
                 update.step(self.lr)

@@ -107,14 +107,19 @@ class Scrub(Method):
         for direction in passes if self.order == "max_first" else reversed(passes):
             part, size = (data.forget, self.forget_batch) if direction == "max" else (data.retain, self.retain_batch)
             for x, y in part.batches(size, ctx.generator, augment=True):
-                self._loss(direction, student(x), teacher, x, y).backward()
+                self._loss(direction, student, teacher, x, y, ctx).backward()
                 update.step(lr)
 
-    def _loss(self, direction: str, logits: Tensor, teacher: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def _loss(
+        self, direction: str, student: nn.Module, teacher: nn.Module, x: Tensor, y: Tensor, ctx: Context
+    ) -> Tensor:
+        logits = loop.forward(student, x, ctx.recipe)
         if direction == "max":
-            return -divergence(logits, teacher(x), self.temperature)
+            return -divergence(logits, loop.forward(teacher, x, ctx.recipe), self.temperature)
         loss = self.gamma * loop.cross_entropy(logits, y)
-        return loss + self.alpha * divergence(logits, teacher(x), self.temperature) if self.alpha else loss
+        if self.alpha:
+            loss = loss + self.alpha * divergence(logits, loop.forward(teacher, x, ctx.recipe), self.temperature)
+        return loss
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -16,7 +16,7 @@ SPECIAL = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "[": "{[}", "]": "{]}", "*": r"\textsuperscript{*}", "−": r"\ensuremath{-}", "±": r"\ensuremath{\pm}",
     "→": r"\ensuremath{\rightarrow}", "↓": r"\ensuremath{\downarrow}", "÷": r"\ensuremath{\div}",
-    "·": r"\ensuremath{\cdot}", "†": r"\textsuperscript{\dag}", '"': "''", "–": "--",
+    "·": r"\ensuremath{\cdot}", "†": r"\textsuperscript{\dag}", '"': "''", "–": "--", "≠": r"\ensuremath{\neq}",
 }  # fmt: skip
 
 PREAMBLE = r"""% Keys of the citations: references.bib of the benchmark. To use a table elsewhere, take the
@@ -73,9 +73,9 @@ def table_environment(table: Table, run: dict[str, Any], citations: dict[str, st
         rf"\centering{size}",
         rf"\caption{{{_caption(table, run)}}}",
         rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(table.heads) - 1)}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}{'l' * table.labels}{'r' * (len(table.heads) - table.labels)}@{{}}}}",
         r"\toprule",
-        *_heads(table.heads),
+        *_heads(table),
         r"\midrule",
         *(_row(row, citations) for row in table.rows),
         r"\bottomrule",
@@ -103,11 +103,12 @@ def _caption(table: Table, run: dict[str, Any]) -> str:
     return escape(" ".join([*facts, *remarks]))
 
 
-def _heads(heads: Sequence[tuple[str, str]]) -> list[str]:
+def _heads(table: Table) -> list[str]:
     """Two lines of heads: what, and which way is good."""
     lines = []
-    for texts in zip(*heads, strict=True):
-        cells = (rf"\multicolumn{{1}}{{{'r' if place else 'l'}}}{{{escape(text)}}}" for place, text in enumerate(texts))
+    for texts in zip(*table.heads, strict=True):
+        sides = "l" * table.labels + "r" * (len(texts) - table.labels)
+        cells = (rf"\multicolumn{{1}}{{{side}}}{{{escape(text)}}}" for side, text in zip(sides, texts, strict=True))
         lines.append(" & ".join(cells) + r" \\")
     return lines
 

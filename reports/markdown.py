@@ -16,9 +16,21 @@ def page(results: Results, tables: Sequence[Table]) -> str:
     """The page `table.md`: title, setting, tables and the key to them."""
     blocks = [f"# {_plain(results.run['title'])}", _plain(words.setting(results.run))]
     for place, table in enumerate(tables):
-        blocks += [f"## {table.caption}", f"{table.units}.", _grid(table, status=place == 0 or table.by_request)]
+        blocks += [
+            f"## {table.caption}",
+            f"{_plain(table.units)}.",
+            _grid(table, status=place == 0 or table.by_request),
+        ]
     notes = "\n".join(f"- {_plain(note)}" for note in words.key(results, tables))
     return "\n\n".join([*blocks, f"## How to read this\n\n{notes}"]) + "\n"
+
+
+def comparison(title: str, tables: Sequence[Table], notes: Sequence[str]) -> str:
+    """The page `paper.md` of several runs: their tables against the paper, and a few lines."""
+    blocks = [f"# {_plain(title)}"]
+    for table in tables:
+        blocks += [f"## {table.caption}", f"{_plain(table.units)}.", _grid(table, status=False)]
+    return "\n\n".join([*blocks, *map(_plain, notes)]) + "\n"
 
 
 def _grid(table: Table, *, status: bool) -> str:
@@ -31,7 +43,8 @@ def _grid(table: Table, *, status: bool) -> str:
         if row.kind == "failed" and not shown:
             cells = [*cells[:-1], row.remark.split(":")[0]]
         lines.append([_plain(cell) for cell in cells])
-    sides = ["left", *["right"] * (len(table.heads) - 1), "left"][: len(heads)]
+    words, figures = ["left"] * table.labels, ["right"] * (len(table.heads) - table.labels)
+    sides = [*words, *figures, "left"][: len(heads)]
     text: str = tabulate(lines, heads, tablefmt="github", disable_numparse=True, colalign=sides)
     return text
 

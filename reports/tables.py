@@ -49,7 +49,8 @@ class Row:
 class Table:
     """A table of finished text: `heads` holds one `(head, goal)` per column, the method's name first.
 
-    `by_request` tells a table with a line per method and request, the number of the request second.
+    `by_request` tells a table with a line per method and request, the number of the request second; `labels` is the
+    number of columns, from the first, that hold words.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Table:
     heads: Heads
     rows: list[Row]
     by_request: bool = False
+    labels: int = 1
 
 
 UNITS = "Errors in percent, gaps in percentage points with 95 % intervals"

@@ -133,7 +133,7 @@ def test_a_run_writes_every_artefact(tiny: FinishedRun) -> None:
 
 def test_the_first_line_says_what_runs_and_how_to_get_the_papers_setting(tiny: FinishedRun) -> None:
     first = tiny.finished.out.splitlines()[0]
-    for said in ("class_removal", "digits", "digits_cnn", "recipe digits", "3 epochs", "--preset paper-table1"):
+    for said in ("class_removal", "digits", "digits_cnn", "recipe digits", "3 epochs", "--preset paper-table2"):
         assert said in first
 
 

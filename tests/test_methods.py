@@ -334,9 +334,9 @@ def test_the_teacher_stays_as_it_was(
     teachers: set[nn.Module] = set()
     true_loss = Scrub._loss
 
-    def spy(self: Scrub, direction: str, logits: Tensor, teacher: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def spy(self: Scrub, direction: str, student: nn.Module, teacher: nn.Module, *rest: Any) -> Tensor:
         teachers.add(teacher)
-        return true_loss(self, direction, logits, teacher, x, y)
+        return true_loss(self, direction, student, teacher, *rest)
 
     monkeypatch.setattr(Scrub, "_loss", spy)
     after = unlearn(Scrub(lr=0.05), original, view(PARTS), context()).model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def training_labels(draw: st.DrawFn, fewest: int = 5) -> tuple[np.ndarray, int]:
 
 
 SEEDS = st.integers(0, 2**32)
+PAIRINGS = st.sampled_from(["random", "mirror", "pgu"])
 ANY_SCENARIO = st.sampled_from(
     [
         SampleRemoval(count=4),
@@ -43,6 +45,7 @@ ANY_SCENARIO = st.sampled_from(
         Incremental(steps=4, per_class=1, draw="first"),
         Depoisoning(flips=3),
         Depoisoning(flips=3, pairing="mirror"),
+        Depoisoning(flips=3, pairing="pgu"),
         Depoisoning(flips=3, known_fraction=0.4),
     ]
 )
@@ -161,7 +164,7 @@ def test_incremental_in_file_order_takes_the_first_samples_first() -> None:
     assert [request.forget.tolist() for request in requests] == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
 
 
-@given(training_labels(), SEEDS, st.sampled_from(["random", "mirror"]))
+@given(training_labels(), SEEDS, PAIRINGS)
 def test_depoisoning_pairs_are_disjoint_and_leave_one_class_of_an_odd_number_alone(
     data: Any, seed: int, pairing: Any
 ) -> None:
@@ -175,7 +178,7 @@ def test_depoisoning_pairs_are_disjoint_and_leave_one_class_of_an_odd_number_alo
         assert all(a + b == classes - 1 for a, b in pairs)
 
 
-@given(training_labels(), st.integers(1, 4), SEEDS, st.sampled_from(["random", "mirror"]))
+@given(training_labels(), st.integers(1, 4), SEEDS, PAIRINGS)
 def test_a_poisoned_sample_carries_the_label_of_its_partner_class(
     data: Any, flips: int, seed: int, pairing: Any
 ) -> None:
@@ -191,7 +194,7 @@ def test_a_poisoned_sample_carries_the_label_of_its_partner_class(
     assert counts.tolist() == [flips if c in partner else 0 for c in range(classes)]
 
 
-@given(training_labels(), st.integers(1, 3), SEEDS, st.sampled_from(["random", "mirror"]))
+@given(training_labels(), st.integers(1, 3), SEEDS, PAIRINGS)
 def test_a_larger_depoisoning_budget_contains_the_smaller(data: Any, flips: int, seed: int, pairing: Any) -> None:
     labels, classes = data
     small, large = (
@@ -203,7 +206,7 @@ def test_a_larger_depoisoning_budget_contains_the_smaller(data: Any, flips: int,
 KNOWN = st.floats(0.25, 1.0)  # of 4 flips a quarter is one sample
 
 
-@given(training_labels(), st.tuples(KNOWN, KNOWN).map(sorted), SEEDS, st.sampled_from(["random", "mirror"]))
+@given(training_labels(), st.tuples(KNOWN, KNOWN).map(sorted), SEEDS, PAIRINGS)
 def test_partly_known_poison_is_nested_and_leaves_the_rest_in_the_retain_set(
     data: Any, shares: list[float], seed: int, pairing: Any
 ) -> None:
@@ -242,6 +245,28 @@ def test_poison_that_is_all_known_is_drawn_as_ever() -> None:
     [request] = Depoisoning(flips=3).requests(np.tile(np.arange(4), 10), 4, 0)
     assert request.forget.tolist() == [3, 4, 5, 6, 13, 14, 24, 25, 27, 28, 31, 34]
     assert request.wrong_labels.tolist() == [0, 3, 2, 1, 2, 1, 3, 2, 0, 3, 0, 1]
+
+
+def test_pgus_pairs_are_those_of_its_code_whatever_the_seed() -> None:
+    """Read from the authors' code, which shuffles the ten classes with Python's generator, seeded 0."""
+    scenario = Depoisoning(pairing="pgu")
+    expected = [("horse", "ship"), ("automobile", "dog"), ("cat", "deer"), ("bird", "airplane"), ("truck", "frog")]
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    for seed in (0, 1):
+        assert [(names[a], names[b]) for a, b in scenario.pairs(10, seed)] == expected
+    assert Depoisoning(pairing="pgu", draw_seed=1).pairs(10, 0) != scenario.pairs(10, 0)
+
+
+def test_pgus_samples_go_on_in_the_stream_that_drew_its_pairs() -> None:
+    stream, classes = random.Random(0), list(range(4))
+    stream.shuffle(classes)
+    expected = set()
+    for c in classes:  # the first class of a pair, then its partner
+        members = list(range(c, 40, 4))
+        stream.shuffle(members)
+        expected |= set(members[:3])
+    [request] = Depoisoning(flips=3, pairing="pgu").requests(TEN_OF_FOUR, 4, 5)
+    assert set(request.forget.tolist()) == expected
 
 
 def test_without_poison_all_labels_are_true_and_the_reference_sees_what_retraining_sees() -> None:

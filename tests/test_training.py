@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from bench import config, loop, plan, pool, registry, training
 from bench import recipe as recipe_module
-from bench.dataview import Images, crop_flip
+from bench.dataview import Images, crop_flip, draw_crops
 from bench.interface import Dataset
 from bench.progress import Progress
 from bench.recipe import Recipe
+from bench.stack import Stack
 from bench.store import Store
-from bench.training import Stack, Task, Trained
+from bench.training import Task, Trained
 
 DIGITS_CNN = registry.load("architectures", "digits_cnn")
 SHAPE = (1, 8, 8)
@@ -228,7 +229,7 @@ def test_the_weights_of_a_stacked_model_give_its_logits_alone(dataset: Dataset, 
 @pytest.fixture(scope="module")
 def alone(dataset: Dataset, recipe: Recipe) -> Trained:
     """The model of seed 5, trained alone."""
-    return training.train(DIGITS_CNN, dataset, recipe, tasks_of(dataset, [5]))[0]
+    return next(training.train(DIGITS_CNN, dataset, recipe, tasks_of(dataset, [5])))
 
 
 @pytest.mark.parametrize("count", [2, 7, 25])
@@ -239,7 +240,7 @@ def test_a_model_comes_out_the_same_in_any_company(
     at = {"first": 0, "middle": count // 2, "last": count - 1}[position]
     seeds = list(range(100, 100 + count - 1))
     seeds.insert(at, 5)
-    assert identical(training.train(DIGITS_CNN, dataset, recipe, tasks_of(dataset, seeds))[at], alone)
+    assert identical(list(training.train(DIGITS_CNN, dataset, recipe, tasks_of(dataset, seeds)))[at], alone)
 
 
 def test_no_position_in_a_stack_rounds_otherwise(dataset: Dataset) -> None:
@@ -361,7 +362,7 @@ def build_of(make: Callable[[], nn.Module]) -> training.Build:
 
 def train_first(build: training.Build, dataset: Dataset, seeds: Sequence[int]) -> Trained:
     """The first of several models, trained for an epoch."""
-    return training.train(build, dataset, recipe_of(epochs=1, lr=0.01), tasks_of(dataset, seeds, count=40))[0]
+    return next(training.train(build, dataset, recipe_of(epochs=1, lr=0.01), tasks_of(dataset, seeds, count=40)))
 
 
 @pytest.mark.parametrize("name", UNSTACKABLE)
@@ -385,7 +386,8 @@ def test_what_can_be_stacked_is_the_model_trained_alone(dataset: Dataset, name: 
 def test_a_stacked_and_a_looped_model_agree_after_a_few_steps(dataset: Dataset) -> None:
     recipe, task = recipe_of(epochs=1, lr=0.01), tasks_of(dataset, [1], count=64)[0]
     [stacked] = training.train(DIGITS_CNN, dataset, recipe, [task])
-    looped = training._train_alone(training.new_model(DIGITS_CNN, dataset, 1), dataset, recipe, task, "cpu")
+    images = {part: Images(dataset, part, "cpu") for part in ("train", "validation", "test")}
+    looped = training._train_alone(training.new_model(DIGITS_CNN, dataset, 1), dataset, images, recipe, task, "cpu")
     for name, value in stacked.weights.items():
         assert (value - looped.weights[name]).abs().max() <= 1e-4
 
@@ -412,11 +414,15 @@ def test_wide_networks_and_augmented_data_are_trained_one_after_the_other(
     assert training.group_size(build, dataset, augmented, "cpu") == 1
 
 
+def crops_of(x: Tensor, seed: int) -> Tensor:
+    return draw_crops(len(x), x.shape[2], torch.Generator().manual_seed(seed))
+
+
 @pytest.mark.parametrize("shape", [(5, 1, 8, 8), (3, 3, 32, 32)])
 def test_crop_and_flip_keep_the_shape_and_depend_on_the_generator_alone(shape: tuple[int, ...]) -> None:
     x = torch.rand(shape)
     before = x.clone()
-    one, again, other = (crop_flip(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    one, again, other = (crop_flip(x, crops_of(x, seed)) for seed in (1, 1, 2))
     assert one.shape == x.shape
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
@@ -427,7 +433,7 @@ def test_crop_and_flip_give_a_shifted_image_that_may_be_mirrored() -> None:
     x = torch.rand(40, 2, 8, 8) + 1
     padded = nn.functional.pad(x, (1, 1, 1, 1))
     seen = set()
-    for i, image in enumerate(crop_flip(x, torch.Generator().manual_seed(0))):
+    for i, image in enumerate(crop_flip(x, crops_of(x, 0))):
         crops = {
             (top, left, flipped): padded[i, :, top : top + 8, left : left + 8].flip(-1 if flipped else ())
             for top in range(3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def subset(
     if classes is not None:
         _require_number("classes", classes, 2, dataset.classes)
     count = dataset.classes if classes is None else classes
-    parts: dict[str, np.ndarray] = {}
+    parts: dict[str, Any] = {}
     for part, wanted in (("train", train), ("validation", validation), ("test", test)):
         labels = dataset.labels(part)
         members = [np.flatnonzero(labels == number) for number in range(count)]
