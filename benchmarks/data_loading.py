@@ -45,7 +45,9 @@ def measure(name: str, environment: dict[str, str]) -> list[float]:
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     words.add_argument("--data-dir", type=Path, default=Path(os.environ.get("UNLEARNING_DATA") or "data"))
-    words.add_argument("--datasets", default="cifar10,tinyimagenet", help="comma list of names, as --dataset takes them")
+    words.add_argument(
+        "--datasets", default="cifar10,tinyimagenet", help="comma list of names, as --dataset takes them"
+    )
     chosen = words.parse_args()
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.platform()}\n")
     print("| data set | images | load | seconds | CPU seconds | peak memory |\n|---|---|---|---|---|---|")
