@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bench.interface import Part
 
 CHUNK = 1 << 24  # numbers in one block of unfolded patches: 128 MB in float64
-PIECES = 64  # of a long sum on a GPU
+ON_GPU = 8  # times as many there, for which a launch costs more than memory
 
 
 def input_grams(model: nn.Module, part: Part, *, stride: str = "true") -> dict[str, Tensor]:
@@ -48,19 +48,20 @@ def _treated(layer: nn.Module) -> bool:
 def _accumulate(grams: dict[str, Tensor], name: str, stride: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     x = inputs[0].detach()
     x = x.cpu() if x.device.type == "mps" else x  # which has no float64
+    room = CHUNK * ON_GPU if x.is_cuda else CHUNK
     if isinstance(layer, torch.nn.Linear):
         rows = x.double().reshape(-1, layer.in_features)
         _add(grams, name, rows.T @ rows)
         return
     assert isinstance(layer, torch.nn.Conv2d)
     if _correlates(layer, stride):
-        for images in torch.split(x, max(1, CHUNK // (2 * x[0].numel()))):
+        for images in torch.split(x, max(1, room // (2 * x[0].numel()))):
             _add(grams, name, correlation_gram(images.double()))
         return
     padded = _pad(layer, x)
     size = layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]
     per_image = size * padded.shape[2] * padded.shape[3]  # an upper bound
-    for images in torch.split(padded, max(1, CHUNK // per_image)):
+    for images in torch.split(padded, max(1, room // per_image)):
         step = layer.stride if stride == "true" else 1
         patches = torch.nn.functional.unfold(images.double(), layer.kernel_size, layer.dilation, 0, step)
         columns = patches.transpose(0, 1).reshape(size, -1)
@@ -120,14 +121,7 @@ def _padded(x: Tensor, sides: tuple[int, int, int, int]) -> Tensor:
 
 def _lagged(pixels: Tensor, lag: int) -> Tensor:
     """Sum of f(q) f(q + lag)^T over the pixels q `[m, c]`, for a lag of at least 0; `[c, c]`."""
-    here, there = pixels[: len(pixels) - lag], pixels[lag:]
-    each = len(here) // PIECES
-    if not (pixels.is_cuda and each):
-        return here.T @ there
-    # One small product of long columns would keep few of a GPU's processors busy; many side by side keep all.
-    whole, shape = each * PIECES, (PIECES, each, pixels.shape[1])
-    pieces = torch.bmm(here[:whole].view(shape).mT, there[:whole].view(shape))
-    return pieces.sum(0) + here[whole:].T @ there[whole:]
+    return pixels[: len(pixels) - lag].T @ pixels[lag:]
 
 
 def _pad(layer: nn.Conv2d, x: Tensor) -> Tensor:
