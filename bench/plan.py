@@ -132,8 +132,10 @@ def load_dataset(name: str) -> Dataset:
     try:
         dataset = load()
         require_sound(dataset)
+        if chosen:
+            dataset = subset(dataset, **chosen)
         if settings:
-            dataset = replace(subset(dataset, **chosen), name=registry.row_name(name))
+            dataset = replace(dataset, name=registry.row_name(name)).verified(dataset.digest)
     except UsageError:
         raise
     except Exception as error:  # a plug-in may return or raise anything

@@ -147,6 +147,14 @@ def test_settings_and_parts_have_fingerprints_of_their_own(place):
     assert len({store.fingerprint(pool.load_dataset(name)) for name in names}) == 3
 
 
+def test_settings_of_the_loader_copy_nothing(place):
+    data = pool.load_dataset("folder+size=16")
+    assert data.digest and isinstance(data.train_x.base, np.memmap)
+    assert data.digest == store.fingerprint(replace(data))
+    part = pool.load_dataset("folder+size=16+train=4")
+    assert not part.digest and isinstance(part.test_x.base, np.memmap)
+
+
 def test_nobody_can_pass_a_digest_along():
     with pytest.raises(TypeError, match="digest"):
         Dataset(digest="x")  # type: ignore[call-arg]
@@ -255,6 +263,14 @@ def test_another_process_may_be_faster(place, monkeypatch, capsys):
     assert folder.load() is first
     assert len(entries(place / _cache.NAME)) == 1
     assert capsys.readouterr().err == ""
+
+
+def test_a_cached_data_set_needs_no_decoder(place):
+    folder.load()
+    script = "import sys; from bench import plan; plan.load_dataset('folder'); "
+    script += "print([name for name in ('PIL', 'pooch', 'requests') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_two_processes_at_once(place):

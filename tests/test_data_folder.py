@@ -212,6 +212,15 @@ def test_the_first_image_that_differs_is_named_whatever_threads_do(monkeypatch):
     assert len(seen) == 1
 
 
+def test_decoding_that_takes_long_is_said_once(load, monkeypatch, capsys):
+    load(pictures.own())
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(_images, "PATIENCE", -1.0)
+    monkeypatch.setattr(_images, "CHUNK", 2)
+    load(pictures.own(), "folder+size=16")
+    assert capsys.readouterr().err.splitlines() == ["decoding 8 images, about 0 s"] * 2  # training, held out
+
+
 def test_the_command_line_runs_on_a_folder(run: Place):
     pictures.write(run.folder / "mine", pictures.own(per_class=12))
     words = ("--scenario", "sample_removal", "--set", "scenario.count=4", "--dry-run", "--dataset", "folder")

@@ -140,6 +140,7 @@ IMAGE = "train/n00000001/images/n00000001_3.JPEG"
         ({"wnids.txt": b"n00000001 n00000002 n00000003 n00000004"}, "no images in train/n00000004/images, a class"),
         ({"wnids.txt": b"n00000001 n00000002"}, "wnids.txt does not list the class train/n00000003"),
         ({IMAGE: pictures.image(0)[:-500]}, f"{IMAGE} cannot be read (image file is truncated"),
+        ({"words.txt": b"n00000001\t\xff"}, "'utf-8' codec can't decode byte 0xff"),
         ({IMAGE: b""}, f"{IMAGE} is no image"),
         ({IMAGE: b"<html>not found</html>"}, f"{IMAGE} is no image"),
         ({IMAGE: pictures.image(0, (64, 60))}, f"{IMAGE} has 64 x 60 pixels, not 64 x 64"),

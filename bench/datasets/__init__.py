@@ -70,6 +70,8 @@ def subset(
     count = dataset.classes if classes is None else classes
     parts: dict[str, Any] = {}
     for part, wanted in (("train", train), ("validation", validation), ("test", test)):
+        if wanted is None and classes is None:
+            continue  # the whole part, without a copy
         labels = dataset.labels(part)
         members = [np.flatnonzero(labels == number) for number in range(count)]
         if wanted is not None:

@@ -154,8 +154,9 @@ def _save(path: Path, array: np.ndarray) -> dict[str, Any]:
 def _sweep(home: Path) -> None:
     """Remove what killed processes have left half made; nobody takes a day to write an entry."""
     for path in home.iterdir():
-        if UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime > A_DAY:
-            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            if UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime > A_DAY:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _beside(folder: Path) -> Path:

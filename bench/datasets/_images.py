@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 CHUNK = 256  # images that a thread decodes at a time
 MEMORY = 0.8  # of the machine's that the images may take
+PATIENCE = 3.0  # seconds without a word
 Read = Callable[[str], bytes]
 
 
@@ -47,9 +50,14 @@ def decode(names: Sequence[str], read: Read, side: int, *, resize: bool = False,
                 raise Fault(f"{names[row]} has {width} x {height} pixels, not {side} x {side}{like}")
             images[row] = _pixels(names[row], picture, side)
 
+    starts = range(0, len(names), CHUNK)
+    began, said = time.monotonic(), False
     with _strict(), ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-        for _ in threads.map(fill, range(0, len(names), CHUNK)):
-            pass
+        for done, _ in enumerate(threads.map(fill, starts), 1):
+            passed = time.monotonic() - began
+            if passed > PATIENCE and not said:
+                said = True
+                print(f"decoding {len(names)} images, about {passed * len(starts) / done:.0f} s", file=sys.stderr)
     return images
 
 

@@ -52,7 +52,7 @@ def load() -> Dataset:
     try:
         files = _stamps(place) if place.is_dir() else [stamp(place, place.name)]
         return _cache.load(root, "tinyimagenet", settings, files, lambda: _decode(place))
-    except (_Fault, _images.Fault, OSError, zipfile.BadZipFile) as error:
+    except (_Fault, _images.Fault, OSError, UnicodeDecodeError, zipfile.BadZipFile) as error:
         raise UsageError(f"TinyImageNet in {place}: {error}; {SOURCE.remedy(root, place)}") from error
 
 
