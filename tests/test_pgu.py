@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bench.interface import Context
 from bench.recipe import load_recipe
-from methods import _pgu_run
+from methods import _grams, _pgu_run
 from methods._grams import input_grams
 from methods._pgu_loss import entropy, loss
 from methods._pgu_stop import Accuracies, by_class, by_drop, by_gap
@@ -502,3 +502,32 @@ def test_empty_forget_set_and_missing_statistics_are_clear_errors() -> None:
         run(PGU(), net(), view, context())
     with pytest.raises(ValueError, match="statistics of `prepare`"):
         PGU().unlearn(net(), data(), context())
+
+
+@given(
+    st.integers(1, 3), st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.sampled_from([(1, 1), "same"]),
+    st.integers(0, 2**31),
+)  # fmt: skip
+def test_correlated_grams_are_those_of_unfolded_patches(
+    n: int, channels: int, height: int, width: int, padding: Any, seed: int
+) -> None:
+    x = torch.randn(n, channels, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    conv = nn.Conv2d(channels, 2, 3, padding=padding)
+    assert _grams._correlates(conv, "true")
+    patches = nn.functional.unfold(x, 3, padding=1).transpose(0, 1).reshape(9 * channels, -1)
+    wanted = patches @ patches.T
+    assert (_grams.correlation_gram(x) - wanted).abs().max() <= 1e-12 * wanted.abs().max().clamp(min=1)
+
+
+OTHERS: list[dict[str, Any]] = [
+    {"stride": 2}, {"padding": 0}, {"padding": "valid"}, {"kernel_size": 5}, {"dilation": 2},
+    {"padding_mode": "circular"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", OTHERS)
+def test_other_convolutions_are_unfolded(changes: dict[str, Any]) -> None:
+    usual = {"in_channels": 2, "out_channels": 2, "kernel_size": 3, "padding": 1}
+    assert not _grams._correlates(nn.Conv2d(**usual | changes), "true")
+    if changes == {"stride": 2}:
+        assert _grams._correlates(nn.Conv2d(**usual | changes), "unit")
