@@ -93,16 +93,22 @@ def random_images(count: int, size: int) -> Dataset:
     return Dataset("random", x, y, *few, *few, names, mean, std)
 
 
-def ours(build: training.Build, dataset: Dataset, device: str) -> float:
-    """Images a second of one epoch."""
-    recipe = Recipe(name="speed", lr=0.01, epochs=1, batch_size=BATCH, augment="crop_flip", precision="bfloat16")
+def ours(build: training.Build, dataset: Dataset, device: str, how: str = "compiled") -> float:
+    """Images a second of one epoch; `how` matters on a GPU alone."""
+    own = {"augment": "crop_flip", "precision": "bfloat16", "compile": how == "compiled"}
+    recipe = Recipe(name="speed", lr=0.01, epochs=1, batch_size=BATCH, **own)  # type: ignore[arg-type]
     model = training.new_model(build, dataset, 0, device).train()
     everything = torch.arange(len(dataset.train_y), device=device)
     part = MeteredPart(
         Images(dataset, "train", device), everything, torch.from_numpy(dataset.train_y).to(device), augment=True
     )
     steps = loop.Steps(
-        model, loop.optimizer(model.parameters(), recipe), loop.cross_entropy, recipe, torch.device(device), 10**6
+        model,
+        loop.optimizer(model.parameters(), recipe),
+        loop.cross_entropy,
+        recipe,
+        torch.device(device),
+        10**6 * (how != "eager"),
     )
 
     def epoch() -> None:
@@ -111,7 +117,7 @@ def ours(build: training.Build, dataset: Dataset, device: str) -> float:
 
     for x, y in part.batches(BATCH):  # libraries choose kernels; a GPU has the step captured
         steps.take(x, y, 0.01)
-        if steps.graph is not None or device == "cpu":
+        if steps.graph is not None or not steps.capturing:
             break
     return len(everything) / seconds(epoch, device)
 
@@ -171,7 +177,7 @@ def training_flop(build: training.Build, size: int) -> float:
 KINDS = ("peak", "ours", "ordinary")
 
 
-def measure(kind: str, name: str, device: str, images: int) -> float:
+def measure(kind: str, name: str, device: str, images: int, how: str) -> float:
     """One measurement, in this process: FLOP a second of a matrix product, or images a second of a loop."""
     torch.set_num_threads(1)
     if kind == "peak":
@@ -179,25 +185,25 @@ def measure(kind: str, name: str, device: str, images: int) -> float:
     build, size = registry.function("architectures", name), SIZES[registry.variant(name)[0]]
     if kind == "ours":
         workers.one_thread()  # with what it asks of the C library, which an ordinary program does not
-        return ours(build, random_images(images, size), device)
+        return ours(build, random_images(images, size), device, how)
     return ordinary(build, random_images(max(BATCH * 2, images // (1 if device == "cpu" else 8)), size), device)
 
 
-def elsewhere(kind: str, name: str, device: str, images: int) -> float:
+def elsewhere(kind: str, name: str, device: str, images: int, how: str) -> float:
     """The same in a process of its own, which nothing of another loop touches."""
-    words = ["--measure", kind, "--architectures", name, "--device", device, "--images", str(images)]
+    words = ["--measure", kind, "--architectures", name, "--device", device, "--images", str(images), "--how", how]
     done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
     return float(done.stdout)
 
 
-def row(name: str, device: str, rounds: int, images: int) -> str:
+def row(name: str, device: str, rounds: int, images: int, how: str) -> str:
     """A row of the table: medians over rounds that go from one kind to the next."""
-    found = {kind: [elsewhere(kind, name, device, images)] for kind in KINDS}
+    found = {kind: [elsewhere(kind, name, device, images, how)] for kind in KINDS}
     for _ in range(rounds - 1):
         for kind in KINDS:
-            found[kind].append(elsewhere(kind, name, device, images))
+            found[kind].append(elsewhere(kind, name, device, images, how))
     flop = training_flop(registry.function("architectures", name), SIZES[registry.variant(name)[0]])
     a, b, c = (statistics.median(found[kind]) for kind in ("ours", "ordinary", "peak"))
     ratio = statistics.median(x / y for x, y in zip(found["ours"], found["ordinary"], strict=True))
@@ -212,11 +218,12 @@ def main() -> None:
     parser.add_argument("--architectures", default="allcnn,smallvgg")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, help="of an epoch of ours (default: 1,000 on a CPU, 50,000 elsewhere)")
+    parser.add_argument("--how", choices=("compiled", "captured", "eager"), default="compiled", help="on a GPU")
     parser.add_argument("--measure", choices=KINDS, help="one measurement, for the script itself")
     chosen = parser.parse_args()
     count = chosen.images or (1_000 if chosen.device == "cpu" else 50_000)
     if chosen.measure:
-        print(measure(chosen.measure, chosen.architectures, chosen.device, count))
+        print(measure(chosen.measure, chosen.architectures, chosen.device, count, chosen.how))
         return
     hardware = platform.processor() or platform.machine()
     hardware = hardware if chosen.device == "cpu" else torch.cuda.get_device_name()
@@ -224,7 +231,7 @@ def main() -> None:
     print("| net | ours, images/s | ordinary, images/s | ratio | ours, TFLOP/s | matrix product, TFLOP/s | share |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in chosen.architectures.split(","):
-        print(row(name, chosen.device, chosen.rounds, count), flush=True)
+        print(row(name, chosen.device, chosen.rounds, count, chosen.how), flush=True)
 
 
 if __name__ == "__main__":
