@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import json
 import os
 import pickle
 import struct
@@ -320,3 +321,22 @@ def test_our_error_is_torchs_own_to_the_last_image(whole):
     assert 3000 < wrong < 4600, "the net should have learned a little"
     assert round(float(ours) * 50) == wrong
     assert ours == pytest.approx(wrong / 50, abs=1e-9)
+
+
+@real
+@pytest.mark.slow
+def test_every_method_and_the_attack_run_on_real_photographs(run, monkeypatch):
+    monkeypatch.setenv("UNLEARNING_CACHE", str(run.folder / "cache"))
+    done = run.benchmark(
+        *("--dataset", "cifar10+train=2000+validation=200+test=200", "--data-dir", str(HOLDS.resolve())),
+        *("--architecture", "allcnn", "--width", "0.1", "--recipe", "small", "--set", "recipe.epochs=2"),
+        *("--scenario", "sample_removal", "--methods", "all", "--seeds", "1", "--set", "scenario.count=100"),
+        *("--set", "shadow.train=2", "--set", "shadow.validation=1"),
+        jobs=2,
+    )
+    assert done.code == 0, done.err
+    description = json.loads((run.out / "run.json").read_text())
+    assert {method["name"] for method in description["methods"]} == set(registry.names("methods"))
+    assert all(method["status"] == "ok" for method in description["methods"])
+    rows = (run.out / "records.csv").read_text().splitlines()
+    assert sum(",attack_auc," in row for row in rows) >= len(description["methods"])
