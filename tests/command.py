@@ -38,6 +38,7 @@ class Place:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    patience: float = 300  # seconds
 
     @property
     def store(self) -> Path:
@@ -62,7 +63,7 @@ class Place:
     def call(self, *words: str) -> Finished:
         """Run the command line to its end."""
         with self.start(*words) as process:
-            out, err = process.communicate(timeout=300)
+            out, err = process.communicate(timeout=self.patience)
         return Finished(process.returncode, out, err)
 
     def benchmark(self, *words: str, out: str = "out", store: str = "store", jobs: int = 1) -> Finished:

@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -327,7 +328,7 @@ def test_our_error_is_torchs_own_to_the_last_image(whole):
 @pytest.mark.slow
 def test_every_method_and_the_attack_run_on_real_photographs(run, monkeypatch):
     monkeypatch.setenv("UNLEARNING_CACHE", str(run.folder / "cache"))
-    done = run.benchmark(
+    done = replace(run, patience=1500).benchmark(
         *("--dataset", "cifar10+train=2000+validation=200+test=200", "--data-dir", str(HOLDS.resolve())),
         *("--architecture", "allcnn", "--width", "0.1", "--recipe", "small", "--set", "recipe.epochs=2"),
         *("--scenario", "sample_removal", "--methods", "all", "--seeds", "1", "--set", "scenario.count=100"),

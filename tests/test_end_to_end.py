@@ -548,3 +548,27 @@ def test_a_time_limit_stops_a_method_that_watches_the_clock(copy: Place) -> None
     finished = copy.benchmark(*TINY[:-1], "pgu", "--set", "pgu.lr=0.0001", "--time-limit", "0.001")
     assert finished.code == 0, finished.err
     assert {r.status for r in load(copy.out).records if r.method == "pgu" and r.seed == "0"} == {"late"}
+
+
+def test_a_run_in_pieces_ends_with_the_numbers_of_a_whole_one(run: Place) -> None:
+    words = ("--methods", "scrub", "--seeds", "2", "--set", "shadow.train=60", "--set", "shadow.validation=2")
+    places = ("--store", "store", "--out", "out", "--jobs", "1", "--attack", "none")
+    script = str(ROOT / "benchmarks" / "in_pieces.sh")
+    environment = os.environ | {"PYTHON": sys.executable}
+
+    def pieces(seconds: str) -> subprocess.CompletedProcess[str]:
+        command = ["sh", script, seconds, *words, *places]
+        return subprocess.run(
+            command, cwd=run.folder, env=environment, capture_output=True, text=True, timeout=250, check=False
+        )
+
+    none = pieces("0.5")  # not even what is imported is there by then
+    assert none.returncode == 1
+    assert none.stderr.splitlines()[-1] == "nothing was finished in 0.5 seconds; take longer pieces"
+    done = pieces("9")
+    assert done.returncode == 0, done.stderr
+    whole = run.benchmark(*words, "--attack", "none", out="whole", store="other", jobs=2)
+    assert whole.code == 0, whole.err
+    assert numbers(run.out) == numbers(run.folder / "whole")
+    if done.stderr.count("interrupted; finished work is in the store") == 0:
+        pytest.skip("this machine did it all in one piece")
