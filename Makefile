@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow lint docs check-docs check-numbers update-numbers clean
+.PHONY: setup demo test test-slow lint docs check-docs check-numbers update-numbers check-small clean
 
 setup: $(VENV)/.ready
 
@@ -48,6 +48,17 @@ check-numbers: setup
 update-numbers: setup
 	$(BIN)/python run_benchmark.py --preset ci --store build/ci-store --out build/ci-results
 	$(BIN)/python run_benchmark.py compare build/ci-results --baseline baselines/ci.json --update-baseline
+
+# The small presets on real photographs against their stored baselines: half an hour on two cores. DATA names the folder.
+DATA ?= data
+SMALL ?= cifar10-small tinyimagenet-small
+check-small: setup
+	set -e; for preset in $(SMALL); do \
+		$(BIN)/python run_benchmark.py --preset $$preset --data-dir $(DATA) --store build/small-store --out build/$$preset; \
+		for baseline in baselines/$$preset/*.json; do \
+			$(BIN)/python run_benchmark.py compare build/$$preset/$$(basename $$baseline .json) --baseline $$baseline; \
+		done; \
+	done
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis

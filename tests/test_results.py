@@ -1,0 +1,55 @@
+"""The results that the repository keeps: they load, are what their baselines say, and show what the docs say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import preset, records, regression
+from bench.records import Results
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = sorted(path.parent for path in (ROOT / "docs" / "results").rglob("run.json"))
+BASELINES = sorted((ROOT / "baselines").glob("*/*.json"))
+
+
+def kept(name: str) -> Results:
+    return records.load(ROOT / "docs" / "results" / name)
+
+
+def value(results: Results, method: str, metric: str, part: str) -> records.Record:
+    """The summary over the repeats, with its interval."""
+    wanted = (method, "all", metric, part, 0)
+    (found,) = (r for r in results.records if (r.method, r.seed, r.metric, r.part, r.step) == wanted)
+    return found
+
+
+@pytest.mark.parametrize("folder", KEPT, ids=lambda folder: str(folder.relative_to(ROOT / "docs" / "results")))
+def test_kept_results_say_where_they_come_from(folder: Path) -> None:
+    run = records.load(folder).run
+    assert run["command"].startswith("python run_benchmark.py --preset ")
+    assert run["config"]["preset"] in preset.names()
+    assert run["versions"]["torch"]
+    assert run["hardware"]["cpu"]
+    assert run["seeds"]
+    assert all(method["status"] == "ok" for method in run["methods"])
+
+
+@pytest.mark.parametrize("path", BASELINES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_kept_results_are_what_their_baselines_were_made_from(path: Path) -> None:
+    results = kept(f"{path.parent.name}/{path.stem}")
+    assert regression.compare(results, path) == []
+    assert json.loads(path.read_text())  # and a changed one is noticed
+    moved = [r if r.metric != "error" else r.__class__(**{**vars(r), "value": r.value + 30}) for r in results.records]
+    assert regression.compare(Results(results.run, moved, results.samples, ""), path)
+
+
+def test_table_1_on_a_gpu_shows_what_the_page_says() -> None:
+    results = kept("paper-table1-fast")
+    assert results.run["hardware"]["gpu"] == "NVIDIA H200"
+    assert value(results, "eu_k", "attack_auc", "forget").low > 0.55
+    assert value(results, "original", "attack_auc", "forget").low > 0.52
+    retrain = value(results, "retrain", "attack_auc", "forget")
+    assert retrain.low < 0.5 < retrain.high
