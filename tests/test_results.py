@@ -53,3 +53,14 @@ def test_table_1_on_a_gpu_shows_what_the_page_says() -> None:
     assert value(results, "original", "attack_auc", "forget").low > 0.52
     retrain = value(results, "retrain", "attack_auc", "forget")
     assert retrain.low < 0.5 < retrain.high
+
+
+def test_a_narrow_net_on_photographs_shows_the_papers_findings() -> None:
+    removal, poison = kept("cifar10-small/sample_removal"), kept("cifar10-small/depoisoning")
+    retrain, original = (value(removal, method, "attack_auc", "forget") for method in ("retrain", "original"))
+    assert retrain.low < 0.5 < retrain.high
+    assert original.low > 0.8
+    assert value(removal, "eu_k", "attack_auc", "forget").low > 0.55  # it leaks
+    pool = value(removal, "retrain", "error", "forget").value
+    assert abs(value(removal, "pgu", "error", "forget").value - pool) < 8 < pool  # near retrained; the original has 0
+    assert value(poison, "pgu", "restored", "test").low > 0.2
