@@ -169,7 +169,8 @@ def _seconds_per_model(planned: plan.Plan, entries: store.Store) -> float | None
 
 def prepare_parts(preset: str, configs: Mapping[str, Config], out: Path | None) -> Path:
     """The folder of a preset's parts, with theirs below it; raises UsageError before any work where that cannot be."""
-    folder = out or Path("results") / f"{Path(preset).stem}-{datetime.date.today().isoformat()}"
+    name = store.key(parts={part: config_hash(config) for part, config in configs.items()})[:8]
+    folder = out or Path("results") / f"{Path(preset).stem}-{datetime.date.today().isoformat()}-{name}"
     for place in ("", *configs):
         records.require_folder(folder / place, "the results folder", "--out")
     return folder

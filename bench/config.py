@@ -134,12 +134,13 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = (), 
 
 def _architecture(entry: str, width: Any) -> str:
     """The architecture with its settings, `--width` among them."""
-    if width is None:
-        return entry
-    if not isinstance(width, int | float) or not 0 < width <= 1000:
-        raise UsageError(f"--width must be a number above 0, got {width!r}")
     base, changes = registry.variant(entry)
-    return base + "".join(f"+{name}={text}" for name, text in (changes | {"width": f"{width:g}"}).items())
+    changes |= {} if width is None else {"width": f"{width:g}" if isinstance(width, int | float) else str(width)}
+    if "width" in changes:
+        given = registry.value(changes["width"])
+        if not isinstance(given, int | float) or not 0 < given <= 1000:
+            raise UsageError(f"the width of {registry.short_name(base)} must be a number above 0, got {given!r}")
+    return base + "".join(f"+{name}={text}" for name, text in changes.items())
 
 
 def _bases(methods: Sequence[str]) -> list[str]:

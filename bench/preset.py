@@ -135,7 +135,11 @@ def parts(name: str) -> tuple[Part, ...]:
     preset: Preset = _checked(read_toml("preset", name, names()), f"preset {name}", Preset)
     for number, part in enumerate(preset.part):
         _checked(part.run, f"run of the part {part.name} in the preset {name}", RunTable)
-        if any(part.name == other.name for other in preset.part[:number]):
+        if part.name.lower() == "paper.md":
+            raise UsageError(
+                f"the preset {name} has a part called {part.name}, which is a file of the results; rename it"
+            )
+        if any(part.name.lower() == other.name.lower() for other in preset.part[:number]):
             raise UsageError(f"the preset {name} has two parts called {part.name}; each needs a name of its own")
     return preset.part
 

@@ -99,6 +99,12 @@ def load_recipe(name: str, changes: Mapping[str, Any] | None = None, architectur
     `fast` stands for `allcnn_fast` where that is the architecture and no recipe is called `fast` itself.
     """
     own = f"{registry.short_name(registry.variant(architecture)[0])}_{name}"
+    others = [known.removesuffix(f"_{name}") for known in recipes() if known.endswith(f"_{name}")]
+    if others and name not in recipes() and own not in recipes():
+        net = own.removesuffix(f"_{name}")
+        raise UsageError(
+            f"{net} has no recipe '{name}', only {', '.join(others)} have; give it one with --recipe FILE.toml"
+        )
     name = own if own in recipes() and name not in recipes() else name
     values = read_toml("recipe", name, recipes()) | dict(changes or {})
     try:

@@ -78,7 +78,10 @@ def short_name(name: str) -> str:
 def variant(entry: str) -> tuple[str, dict[str, str]]:
     """What the user typed for a plug-in, `scrub+rewind=true+epochs=5`, as its name and the texts of its changes."""
     base, *changes = re.split(r"\+(?=[A-Za-z_]\w*=)", entry)
-    return base, dict(change.split("=", 1) for change in changes)
+    found = dict(change.split("=", 1) for change in changes)
+    if len(found) < len(changes):
+        raise UsageError(f"{entry} sets one thing twice; name each setting once")
+    return base, found
 
 
 def value(text: str) -> Any:

@@ -106,9 +106,28 @@ def maker(build: Build, dataset: Dataset, device: str) -> Callable[[int], nn.Mod
     def make(seed: int) -> nn.Module:
         with loop.seeded(seed, device):
             model = build(channels, size, classes).to(device)
-        return model if size < SMALL else model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return model if size < SMALL else _channels_last(model, torch.zeros(2, channels, size, size, device=device))
 
     return make
+
+
+@torch.no_grad()
+def _channels_last(model: nn.Module, x: Tensor) -> nn.Module:
+    """The model, turning its inputs channels-last, unless its forward function cannot work with that.
+
+    Its weights stay as they are: whoever flattens them with `view` need not know.
+    """
+    hook = model.register_forward_pre_hook(_turn)
+    was_training = model.training
+    try:
+        model.eval()(x)
+    except RuntimeError:  # a `view` of activations
+        hook.remove()
+    return model.train(was_training)
+
+
+def _turn(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
 
 
 def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", size: int = 512) -> Outputs:

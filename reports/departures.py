@@ -13,6 +13,7 @@ PARTS = {
     "validation": "{} validation images",
     "test": "{} test images",
 }
+CLASSES = {"cifar10": 10, "tinyimagenet": 200}
 COLUMNS = "the column's"
 TOLD = ("recipe", "shadow", "scenario")  # sections whose changes by hand are told from the values
 
@@ -23,6 +24,9 @@ def departures(
     """What of a run is other than in the published table (in this column of it), one phrase each."""
     setting = published["setting"]
     yield from _named("data set", run["dataset"], setting["dataset"], PARTS)
+    whole, there = CLASSES.get(run["dataset"], 0), len(run.get("class_names", ()))
+    if whole and there != whole:
+        yield f"a copy of {there} of {whole} classes"
     yield from _named("architecture", run["architecture"], setting["architecture"], {})
     recipe, changes = run.get("recipe", {}).get("name", "unnamed"), run.get("recipe_changes")
     if changes or recipe not in setting["recipes"]:
@@ -34,6 +38,11 @@ def departures(
     if len(run["seeds"]) != repeats:
         yield f"{len(run['seeds'])} seeds instead of {repeats}"
     yield from _attack(run, setting)
+    config = run.get("config", {})
+    if not str(config.get("preset", "paper-")).startswith("paper-"):
+        yield f"the preset {config['preset']} and what it sets"
+    if config.get("time_limit") is not None:
+        yield f"a time limit of {config['time_limit']:g} s"
     for change in run.get("changes", ()):
         if change.partition(".")[0] not in (*TOLD, run["scenario"]):
             yield f"{change} by hand"

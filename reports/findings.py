@@ -160,7 +160,10 @@ def _returned(results: Results, numbers: Numbers, methods: Sequence[str]) -> lis
             if not then or not now:
                 continue
             said = f"{method} (request {step + 1}: {with_interval(now, signed=True)} points)"
-            back += [said] if then.high >= 0 > now.high and now.value < then.value else []
+            # The pool moves too: what came back is what the method itself gets right again.
+            error = [numbers.summary(method, "error", f"chunk{step + 1}", at) for at in (step, last)]
+            fell = error[0] is not None and error[1] is not None and error[1].value < error[0].value
+            back += [said] if fell and then.high >= 0 > now.high and now.value < then.value else []
             beyond += [said] if now.low > 0 else []
     return [
         *([f"What earlier requests took was forgotten and is recognized again by {listed(back)}."] if back else []),

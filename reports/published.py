@@ -181,7 +181,7 @@ def _line(
     run: Mapping[str, Any], numbers: Numbers, method: str, quantity: Quantity, cell: Sequence[float], step: int
 ) -> list[str]:
     """Published, ours and the difference of one number."""
-    theirs, ours = _theirs(cell), _ours(run, numbers, method, quantity, step)
+    theirs, ours = _theirs(cell, quantity.rounding), _ours(run, numbers, method, quantity, step)
     printed = _printed(cell, quantity)
     if isinstance(ours, str):
         return [printed, ours, MISSING]
@@ -207,8 +207,9 @@ def _ratio(
     return [printed, shown, difference(ours, theirs, RATIO_DIGITS, 0.0)]
 
 
-def _theirs(cell: Sequence[float]) -> Estimate:
-    return Estimate(cell[0], cell[1] if len(cell) > 1 else math.nan, paper()["runs"])
+def _theirs(cell: Sequence[float], rounding: float = 0.0) -> Estimate:
+    """A published mean and deviation, which the print may have rounded down: 0.00 is not nothing."""
+    return Estimate(cell[0], cell[1] + rounding if len(cell) > 1 else math.nan, paper()["runs"])
 
 
 def _printed(cell: Sequence[float], quantity: Quantity) -> str:

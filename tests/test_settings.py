@@ -29,11 +29,17 @@ def test_width_is_short_for_a_setting_and_wins_over_one() -> None:
     ("flags", "message"),
     [
         ({"architecture": "allcnn+wdth=2"}, "unknown setting of allcnn 'wdth'; did you mean width?"),
-        ({"architecture": "allcnn", "width": 0}, "--width must be a number above 0, got 0"),
-        ({"architecture": "allcnn", "width": float("nan")}, "--width must be a number above 0, got nan"),
+        ({"architecture": "allcnn", "width": 0}, "the width of allcnn must be a number above 0, got 0"),
+        ({"architecture": "allcnn", "width": float("nan")}, "the width of allcnn must be a number above 0, got nan"),
+        ({"architecture": "allcnn+width=abc"}, "the width of allcnn must be a number above 0, got 'abc'"),
+        ({"architecture": "allcnn+width=1+width=2"}, "sets one thing twice"),
+        ({"dataset": "digits+train=100+train=200"}, "sets one thing twice"),
         ({"dataset": "digits+trian=200"}, "unknown setting of digits 'trian'; did you mean train?"),
         ({"recipe": "fats"}, "unknown recipe 'fats'"),
-        ({"architecture": "digits_cnn", "recipe": "fast"}, "unknown recipe 'fast'"),
+        (
+            {"architecture": "digits_cnn", "recipe": "fast"},
+            "digits_cnn has no recipe 'fast', only allcnn, smallvgg have",
+        ),
     ],
 )
 def test_strange_settings_are_refused_in_one_line(flags: dict[str, object], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -79,12 +80,40 @@ def test_methods_step_in_the_precision_of_the_recipe(monkeypatch: pytest.MonkeyP
     assert seen == ["bfloat16"]
 
 
-def test_wide_images_make_channels_last_networks_and_digits_do_not(dataset: Dataset) -> None:
+def first_input(model: nn.Module, x: Tensor) -> Tensor:
+    """What the first layer of a sequential network is given."""
+    seen: list[Tensor] = []
+    model[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))  # type: ignore[operator]
+    model.eval()(x)
+    return seen[0]
+
+
+def test_wide_images_are_turned_channels_last_and_digits_are_not(dataset: Dataset) -> None:
     wide = training.new_model(net, photographs(), 0)
-    assert wide[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert first_input(wide, torch.zeros(2, 3, 16, 16)).is_contiguous(memory_format=torch.channels_last)
+    assert first_input(copy.deepcopy(wide), torch.zeros(2, 3, 16, 16)).stride()[1] == 1
     plain = training.new_model(registry.load("architectures", "digits_cnn"), dataset, 0)
-    assert all(p.is_contiguous() for p in plain.parameters())
-    assert all(value.is_contiguous() for value in training.weights_of(wide).values())  # as the store wants them
+    assert first_input(plain, torch.zeros(2, 1, 8, 8)).is_contiguous()
+    # Methods flatten weights; `view` works on theirs.
+    assert torch.nn.utils.parameters_to_vector(wide.parameters()).numel() == sum(p.numel() for p in wide.parameters())
+
+
+class Viewing(nn.Module):
+    """Flattens activations by `view`, which channels-last ones do not allow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 16 * 16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(x).view(len(x), -1))
+        return logits
+
+
+def test_a_network_that_cannot_work_channels_last_need_not() -> None:
+    model = training.new_model(lambda channels, size, classes: Viewing(), photographs(), 0)
+    assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 4)
+    assert model.training
 
 
 def test_stacks_are_for_plain_training_of_narrow_nets_on_small_images(dataset: Dataset) -> None:

@@ -78,6 +78,8 @@ def _seen(folder: Path) -> Iterator[os.DirEntry[str]]:
 def _require_classes(root: Path, parts: dict[str, Part]) -> None:
     """Every part has the classes of `train`, and of each what it takes to halve it."""
     classes = {name for name, _ in parts["train"]}
+    if empty := sorted(one.name for one in _seen(root / "train") if one.is_dir() and one.name not in classes):
+        raise UsageError(f"{root / 'train' / empty[0]} has no image ({', '.join(ENDINGS)}); fill or remove it")
     if len(classes) < 2:
         raise UsageError(f"{root / 'train'} has images of {len(classes)} classes, at least 2 are needed; {LAYOUT}")
     least = 2 if len(parts) == 2 else 1

@@ -14,7 +14,7 @@ import os
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,15 +43,21 @@ class _Fault(Exception):
     """What is wrong with the files."""
 
 
-def load() -> Dataset:
-    """Decode the images, or find them decoded. Raises UsageError, in one line, if they are missing or incomplete."""
+def load(only: str = "") -> Dataset:
+    """Decode the images, or find them decoded. Raises UsageError, in one line, if they are missing or incomplete.
+
+    `only` is a comma list of WordNet numbers. These classes alone are taken, before the held-out images are halved: the
+    first N classes are others in a copy of fewer, and so are its halves, but these are the same in every copy.
+    """
+    wanted = frozenset(part.strip() for part in str(only).split(",") if part.strip())
     root = data_folder()
     places = (inside / name for inside in (root, root / "tinyimagenet") for name in (SOURCE.folder, SOURCE.file))
     place = next((place for place in places if place.exists()), None) or SOURCE.missing(root)
     settings = {"decoder": _images.decoder(), "md5": SOURCE.md5, "place": str(place.relative_to(root))}
+    settings |= {"only": ",".join(sorted(wanted))} if wanted else {}
     try:
         files = _stamps(place) if place.is_dir() else [stamp(place, place.name)]
-        return _cache.load(root, "tinyimagenet", settings, files, lambda: _decode(place))
+        return _cache.load(root, "tinyimagenet", settings, files, lambda: _decode(place, wanted))
     except (_Fault, _images.Fault, OSError, UnicodeDecodeError, zipfile.BadZipFile) as error:
         raise UsageError(f"TinyImageNet in {place}: {error}; {SOURCE.remedy(root, place)}") from error
 
@@ -87,11 +93,15 @@ def _opened(place: Path) -> Iterator[tuple[list[str], Read]]:
         yield inside, lambda name: archive.read(prefix + name)
 
 
-def _decode(place: Path) -> Dataset:
+def _decode(place: Path, wanted: Collection[str]) -> Dataset:
     with _opened(place) as (names, read):
         train = sorted((match[1], name) for name in names if (match := TRAIN.fullmatch(name)))
         classes = sorted({wnid for wnid, _ in train})
         _require_listed(classes, read(CLASSES).decode().split() if CLASSES in names else classes)
+        if strange := sorted(set(wanted) - set(classes)):
+            raise _Fault(f"there is no class {strange[0]}, which +only= names")
+        classes = [wnid for wnid in classes if not wanted or wnid in wanted]
+        train = [(wnid, name) for wnid, name in train if wnid in classes]
         held_out = _held_out(names, read(ANNOTATIONS).decode() if ANNOTATIONS in names else "", classes)
         train_y, held_out_y = _labels("train", train, classes), _labels("val", held_out, classes)
         class_names = _class_names(classes, read(WORDS).decode() if WORDS in names else "")
