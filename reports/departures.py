@@ -13,7 +13,7 @@ PARTS = {
     "validation": "{} validation images",
     "test": "{} test images",
 }
-CLASSES = {"cifar10": 10, "tinyimagenet": 200}
+CLASSES = {"tinyimagenet": 200}  # of which a copy may have fewer
 COLUMNS = "the column's"
 TOLD = ("recipe", "shadow", "scenario")  # sections whose changes by hand are told from the values
 

@@ -135,6 +135,11 @@ REFUSALS = {
     "val and validation": (pictures.own(parts=("train", "val", "validation")), "has both 'validation' and 'val'"),
     "images without a class": ({"train/0.png": b"", "test/0.png": b""}, "has images of 0 classes, at least 2"),
     "one class": ({n: c for n, c in pictures.own().items() if "cat" in n}, "has images of 1 classes, at least 2"),
+    "an empty class": (
+        {name: content for name, content in pictures.own().items() if "dog" not in name}
+        | {"train/cow/0.png": pictures.image(0, (8, 8), kind="PNG"), "train/dog/notes.txt": b"later"},
+        "train/dog has no image (.bmp, ",
+    ),
     "another class": (pictures.own() | {"test/cow/0.png": b""}, "has a class 'cow' that ", "train has no image of"),
     "a class less": (without("test/dog"), "dog has 0 images (.bmp, ", "2 are needed"),
     "nothing to halve": (

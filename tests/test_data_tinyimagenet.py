@@ -109,6 +109,24 @@ def test_every_layout_gives_the_same_data_set(load, tmp_path, monkeypatch):
     assert {store.fingerprint(one) for one in others} == {store.fingerprint(plain)}
 
 
+def test_named_classes_are_the_same_in_a_copy_of_fewer(load, refused):
+    files = pictures.tiny()
+    wnids = sorted({name.split("/")[1] for name in files if name.startswith("train/")})
+    gone, kept = wnids[0], wnids[1:3]
+    fewer = {name: content for name, content in files.items() if f"/{gone}/" not in name}
+    fewer["wnids.txt"] = "\n".join(wnids[1:]).encode()
+    entry = f"tinyimagenet+only={','.join(reversed(kept))}"
+    load(files, "whole")
+    whole = plan.load_dataset(entry)
+    load(fewer, "fewer")
+    part = plan.load_dataset(entry)
+    assert store.fingerprint(whole) == store.fingerprint(part)
+    assert whole.classes == len(kept)
+    assert store.fingerprint(whole) == store.fingerprint(plan.load_dataset(entry))  # from the cache
+    with pytest.raises(UsageError, match="there is no class n99, which "):
+        plan.load_dataset("tinyimagenet+only=n99")
+
+
 def test_an_archive_reads_no_member_by_another_name(load, tmp_path, monkeypatch):
     files = pictures.tiny()
     strange = {f"../{FOLDER}/train/n00000001/images/x.JPEG": b"", "train/n00000001/images/../../x.JPEG": b"no image"}

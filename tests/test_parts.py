@@ -76,6 +76,13 @@ def test_a_part_may_set_what_methods_on_the_command_line_leave_out(write: Callab
     assert [one.rows()[2:] for one in found.values()] == [["scrub"], ["scrub"]]
 
 
+def test_names_that_would_collide_in_the_results_are_refused(write: Callable[[str, str], str]) -> None:
+    for names, said in ((("paper.md", "b"), "is a file of the results"), (("a", "A"), "two parts called A")):
+        text = "".join(f'[[part]]\nname = "{name}"\n' for name in names)
+        with pytest.raises(UsageError, match=said):
+            parts.cells(write("names.toml", text))
+
+
 @pytest.mark.parametrize(
     ("flags", "changes", "said"),
     [

@@ -227,12 +227,21 @@ def test_the_papers_setting_is_called_that(table1: Path) -> None:
         ({"seeds": [0, 1]}, "2 seeds instead of 5"),
         ({"shadow": {"train": 4, "validation": 2}}, "an attack that learned from 6 pairs of models instead of 45"),
         ({"config": {"scenario_settings": {"count": 30}}}, "count 30 instead of 500"),
+        ({"config": {"preset": "mine.toml"}}, "the preset mine.toml and what it sets"),
+        ({"config": {"preset": "paper-table1", "time_limit": 2.5}}, "a time limit of 2.5 s"),
         ({"changes": ["pgu.gamma=0.5", "recipe.epochs=3"]}, "pgu.gamma=0.5 by hand"),
     ],
 )
 def test_what_differs_from_the_papers_setting_is_said(table1: Path, changes: dict[str, Any], said: str) -> None:
     run, paper = load(table1).run | changes, published.paper()["table1"]
     assert list(departures(run, paper, {"name": ""}, 5)) == [said]
+
+
+def test_a_copy_of_fewer_classes_is_not_the_papers_data(table1: Path) -> None:
+    run = load(table1).run | {"dataset": "tinyimagenet", "class_names": ["cat", "dog"]}
+    paper = published.paper()["table1"]
+    paper = paper | {"setting": paper["setting"] | {"dataset": "tinyimagenet"}}
+    assert list(departures(run, paper, {"name": ""}, 5)) == ["a copy of 2 of 200 classes"]
 
 
 def test_the_comparison_is_in_every_artefact(table1: Path) -> None:
