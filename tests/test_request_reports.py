@@ -59,6 +59,10 @@ def test_an_earlier_request_that_comes_back_is_in_the_table_and_in_the_findings(
     assert rows[3].cells[4] == "no. 2: 2.80 (−6.50)"
     [said] = [sentence for sentence in findings.sentences(planted) if "recognized again" in sentence]
     assert "pgu (request 2: −6.50 [−6.60, −6.40] points)" in said
+    # Where the pool moved and the method did not, nothing came back.
+    then = numbers.value("pgu", "error", "chunk2", 1)
+    still = with_values(four, {("pgu", "error_gap", "chunk2", 3): -6.5, ("pgu", "error", "chunk2", 3): then})
+    assert not any("recognized again" in sentence for sentence in findings.sentences(still))
 
 
 def test_a_single_request_that_is_forgotten_too_well_is_told(four: Results) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+import reports
 from bench import preset, records, regression
 from bench.records import Results
 
@@ -64,3 +66,11 @@ def test_a_narrow_net_on_photographs_shows_the_papers_findings() -> None:
     pool = value(removal, "retrain", "error", "forget").value
     assert abs(value(removal, "pgu", "error", "forget").value - pool) < 8 < pool  # near retrained; the original has 0
     assert value(poison, "pgu", "restored", "test").low > 0.2
+
+
+@pytest.mark.parametrize("folder", KEPT, ids=lambda folder: str(folder.relative_to(ROOT / "docs" / "results")))
+def test_kept_tables_are_what_report_makes_of_the_records(folder: Path, tmp_path: Path) -> None:
+    for name in ("records.csv", "run.json", "samples.npz"):
+        shutil.copy(folder / name, tmp_path)
+    assert reports.build(tmp_path)
+    assert (tmp_path / "table.md").read_text() == (folder / "table.md").read_text()
