@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -72,8 +73,12 @@ class Place:
 
     def entries(self) -> dict[str, int]:
         """The files of the store with the times of their last change, in nanoseconds."""
-        files = (path for path in self.store.rglob("*") if path.is_file())
-        return {str(path.relative_to(self.store)): path.stat().st_mtime_ns for path in files}
+        found = {}
+        for path in self.store.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # what is being written is renamed meanwhile
+                if path.is_file():
+                    found[str(path.relative_to(self.store))] = path.stat().st_mtime_ns
+        return found
 
 
 @dataclass(frozen=True)
