@@ -35,7 +35,7 @@ class Failure:
     traceback: str = ""
 
 
-REHEARSE_BELOW = 60.0  # seconds of training one model
+REHEARSE_BELOW = 60.0  # seconds of training one model; what a rehearsal may take of a method that watches the clock
 
 
 class Clock:
@@ -95,6 +95,8 @@ class MethodRunner:
         self.setting: Setting = replace(
             setting_of(place(plan.config), plan.dataset, plan.labels), progress=progress.say
         )
+        limit = min(self.setting.time_limit or REHEARSE_BELOW, REHEARSE_BELOW)
+        self._rehearsal = replace(self.setting, time_limit=limit)  # a solver need not come to its end for it
         self.warm: set[str] = set()
         self.session = key(host=platform.node(), process=os.getpid(), started=time.time())[:8]
         # Where one training takes minutes, a run that is not timed costs too much, and a warm-up changes nothing.
@@ -134,7 +136,7 @@ class MethodRunner:
 
         def work(meter: PeakMemory | DevicePeak | None = None) -> Done:
             return unlearning.unlearn(
-                self.setting,
+                self.setting if meter is None else self._rehearsal,
                 row.name,
                 row.method,
                 model,

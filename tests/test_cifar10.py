@@ -333,6 +333,7 @@ def test_every_method_and_the_attack_run_on_real_photographs(run, monkeypatch):
         *("--architecture", "allcnn", "--width", "0.1", "--recipe", "small", "--set", "recipe.epochs=2"),
         *("--scenario", "sample_removal", "--methods", "all", "--seeds", "1", "--set", "scenario.count=100"),
         *("--set", "shadow.train=2", "--set", "shadow.validation=1"),
+        *("--time-limit", "20"),  # the second-order update's thousand products take a quarter of an hour
         jobs=2,
     )
     assert done.code == 0, done.err
