@@ -98,15 +98,15 @@ def load_recipe(name: str, changes: Mapping[str, Any] | None = None, architectur
 
     `fast` stands for `allcnn_fast` where that is the architecture and no recipe is called `fast` itself.
     """
-    own = f"{registry.short_name(registry.variant(architecture)[0])}_{name}"
-    others = [known.removesuffix(f"_{name}") for known in recipes() if known.endswith(f"_{name}")]
-    if others and name not in recipes() and own not in recipes():
-        net = own.removesuffix(f"_{name}")
-        raise UsageError(
-            f"{net} has no recipe '{name}', only {', '.join(others)} have; give it one with --recipe FILE.toml"
-        )
-    name = own if own in recipes() and name not in recipes() else name
-    values = read_toml("recipe", name, recipes()) | dict(changes or {})
+    known = recipes()
+    if name not in known:
+        net = registry.short_name(registry.variant(architecture)[0])
+        nets = [one.removesuffix(f"_{name}") for one in known if one.endswith(f"_{name}")]
+        if nets and net not in nets:
+            only = f"only {', '.join(nets)} have; give it one with --recipe FILE.toml"
+            raise UsageError(f"{net} has no recipe '{name}', {only}")
+        name = f"{net}_{name}" if nets else name
+    values = read_toml("recipe", name, known) | dict(changes or {})
     try:
         return Recipe(**({"name": Path(name).stem} | values))
     except ValidationError as error:

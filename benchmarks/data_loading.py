@@ -43,6 +43,7 @@ def measure(name: str, environment: dict[str, str]) -> list[float]:
 
 
 def main() -> None:
+    """Print the table."""
     words = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     words.add_argument("--data-dir", type=Path, default=Path(os.environ.get("UNLEARNING_DATA") or "data"))
     words.add_argument(

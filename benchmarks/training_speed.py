@@ -200,13 +200,10 @@ def elsewhere(kind: str, name: str, device: str, images: int, how: str) -> float
 
 def row(name: str, device: str, rounds: int, images: int, how: str) -> str:
     """A row of the table: medians over rounds that go from one kind to the next."""
-    found = {kind: [elsewhere(kind, name, device, images, how)] for kind in KINDS}
-    for _ in range(rounds - 1):
-        for kind in KINDS:
-            found[kind].append(elsewhere(kind, name, device, images, how))
+    turns = [{kind: elsewhere(kind, name, device, images, how) for kind in KINDS} for _ in range(rounds)]
     flop = training_flop(registry.function("architectures", name), SIZES[registry.variant(name)[0]])
-    a, b, c = (statistics.median(found[kind]) for kind in ("ours", "ordinary", "peak"))
-    ratio = statistics.median(x / y for x, y in zip(found["ours"], found["ordinary"], strict=True))
+    a, b, c = (statistics.median(turn[kind] for turn in turns) for kind in ("ours", "ordinary", "peak"))
+    ratio = statistics.median(turn["ours"] / turn["ordinary"] for turn in turns)
     rates = [f"{a:,.0f}", f"{b:,.0f}", f"{ratio:.2f}"]
     return "| " + " | ".join([name, *rates, f"{a * flop / 1e12:.3g}", f"{c / 1e12:.3g}", f"{a * flop / c:.0%}"]) + " |"
 

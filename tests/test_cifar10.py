@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import cli, config, loop, readouts, registry, training
+from bench import cli, config, datasets, loop, readouts, registry, training
 from bench import recipe as recipe_module
 from bench.datasets import cifar10, subset
 from bench.interface import Dataset, UsageError
@@ -314,7 +314,7 @@ def test_our_error_is_torchs_own_to_the_last_image(whole):
 
     net = build(3, 32, 10)
     net.load_state_dict(trained.weights)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (cifar10.MEAN, cifar10.STD))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (datasets.MEAN, datasets.STD))
     x = (torch.from_numpy(whole.test_x) / 255 - mean) / std  # as torchvision's ToTensor and Normalize
     with torch.no_grad():
         predicted = torch.cat([net.eval()(some).argmax(1) for some in x.split(500)])

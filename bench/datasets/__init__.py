@@ -15,6 +15,7 @@ import numpy as np
 from bench.interface import Dataset, UsageError
 
 SPLIT_SEED = 0
+MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023)  # the PGU authors', of pixels in [0, 1]
 SUBSET = ("classes", "train", "validation", "test")
 
 
@@ -45,6 +46,29 @@ def halves(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         test += members[: len(members) // 2]
         validation += members[len(members) // 2 :]
     return np.sort(np.array(test, dtype=np.int64)), np.sort(np.array(validation, dtype=np.int64))
+
+
+def photographs(
+    name: str,
+    train: tuple[np.ndarray, np.ndarray],
+    held_out: tuple[np.ndarray, np.ndarray],
+    class_names: tuple[str, ...],
+) -> Dataset:
+    """A data set of the PGU paper: images and labels for training, and those held out, which are halved (`halves`)."""
+    (train_x, train_y), (held_out_x, held_out_y) = train, held_out
+    test, validation = halves(held_out_y)
+    return Dataset(
+        name=name,
+        train_x=train_x,
+        train_y=train_y,
+        validation_x=held_out_x[validation],
+        validation_y=held_out_y[validation],
+        test_x=held_out_x[test],
+        test_y=held_out_y[test],
+        class_names=class_names,
+        mean=tuple(255 * value for value in MEAN),
+        std=tuple(255 * value for value in STD),
+    )
 
 
 def without_test(dataset: Dataset) -> Dataset:

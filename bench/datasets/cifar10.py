@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.datasets import _cache, halves
+from bench.datasets import _cache, photographs
 from bench.datasets._source import Archive, data_folder, stamp
 from bench.interface import Dataset, UsageError
 
@@ -40,7 +40,6 @@ MD5 = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023)  # the authors', of pixels in [0, 1]
 
 
 def load() -> Dataset:
@@ -72,20 +71,8 @@ def _decode(root: Path, place: Path, sums: Mapping[str, str] | None) -> Dataset:
             raise UsageError(f"{name} of CIFAR-10 is no batch ({error}); {SOURCE.remedy(root, place)}") from error
     if missing := [name for name in MD5 if name not in batches]:
         raise UsageError(f"{missing[0]} of CIFAR-10 is missing in {place}; {SOURCE.remedy(root, place)}")
-    test_x, test_y = batches[TEST]
-    test, validation = halves(test_y)
-    return Dataset(
-        name="cifar10",
-        train_x=np.concatenate([batches[name][0] for name in TRAIN]),
-        train_y=np.concatenate([batches[name][1] for name in TRAIN]),
-        validation_x=test_x[validation],
-        validation_y=test_y[validation],
-        test_x=test_x[test],
-        test_y=test_y[test],
-        class_names=CLASSES,
-        mean=tuple(255 * value for value in MEAN),
-        std=tuple(255 * value for value in STD),
-    )
+    images, labels = (np.concatenate([batches[name][column] for name in TRAIN]) for column in (0, 1))
+    return photographs("cifar10", (images, labels), batches[TEST], CLASSES)
 
 
 def _files(root: Path, place: Path) -> Iterator[tuple[str, bytes]]:

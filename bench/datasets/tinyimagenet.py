@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.datasets import _cache, _images, halves
+from bench.datasets import _cache, _images, photographs
 from bench.datasets._images import Read
 from bench.datasets._source import Archive, Stamp, data_folder, stamp
 from bench.interface import Dataset, UsageError
@@ -33,7 +33,6 @@ SOURCE = Archive(
     size="240 MB",
 )
 SIDE = 64
-MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023)  # the PGU authors', of pixels in [0, 1]
 CLASSES, WORDS, ANNOTATIONS = "wnids.txt", "words.txt", "val/val_annotations.txt"
 TRAIN = re.compile(r"train/(n\d+)/images/[^/]+\.JPEG")
 HELD_OUT = re.compile(r"val/(?:images|(n\d+)(?:/images)?)/[^/]+\.JPEG")  # as it comes, or by class as for ImageFolder
@@ -107,19 +106,7 @@ def _decode(place: Path, wanted: Collection[str]) -> Dataset:
         class_names = _class_names(classes, read(WORDS).decode() if WORDS in names else "")
         train_x = _images.decode([name for _, name in train], read, SIDE)
         held_out_x = _images.decode([name for _, name in held_out], read, SIDE)
-    test, validation = halves(held_out_y)
-    return Dataset(
-        name="tinyimagenet",
-        train_x=train_x,
-        train_y=train_y,
-        validation_x=held_out_x[validation],
-        validation_y=held_out_y[validation],
-        test_x=held_out_x[test],
-        test_y=held_out_y[test],
-        class_names=class_names,
-        mean=tuple(255 * value for value in MEAN),
-        std=tuple(255 * value for value in STD),
-    )
+    return photographs("tinyimagenet", (train_x, train_y), (held_out_x, held_out_y), class_names)
 
 
 def _require_listed(classes: Sequence[str], listed: Sequence[str]) -> None:
