@@ -21,7 +21,8 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from bench.interface import Attack, ShadowOutputs, UsageError
+from bench.attack import Attack, Known, Knows, Points, Seen
+from bench.interface import UsageError
 
 AUTHORS = (0.2, 10)  # learning rate and depth in the authors' notebook, with 100 trees
 # Settings in the order in which `candidates` takes them. Rates below 0.1 cost three times as much and gained nothing.
@@ -35,6 +36,7 @@ class ShadowXGBoost(Attack):
     """Gradient-boosted trees on the outputs of shadow models."""
 
     cite: ClassVar[str] = "hoang2024pgu"
+    knows: ClassVar[Knows] = "original"
     candidates: int = Field(default=len(GRID), ge=1, le=len(GRID), description="settings to try, the authors' first")
     subsample: float = Field(default=0.8, gt=0, le=1, description="share of rows per tree (authors' code)")
     reg_lambda: float = Field(default=10.0, ge=0, description="L2 penalty on leaf values (authors' code)")
@@ -42,7 +44,7 @@ class ShadowXGBoost(Attack):
     max_rows: int = Field(default=400_000, ge=2, description="fit on at most so many rows, drawn at random")
     n_threads: int = Field(default=2, ge=1, description="threads; the result does not depend on it")
 
-    def fit(self, shadow: ShadowOutputs, seed: int) -> dict[str, np.ndarray]:
+    def fit(self, known: Known, seed: int) -> dict[str, np.ndarray]:
         """Fit every setting on the first models of each side and keep the best on the last `validation` of each.
 
         Returns:
@@ -54,7 +56,8 @@ class ShadowXGBoost(Attack):
         """
         xgb = _xgboost()
         generator = np.random.default_rng(seed)
-        train, valid = (_rows(*part, shadow.labels, self.max_rows, generator) for part in _split(shadow))
+        labels = known.members.forget.labels
+        train, valid = (_rows(*part, labels, self.max_rows, generator) for part in _split(known))
         search = partial(self._candidate, xgb, train, valid, seed)
         # One thread per setting scales better than threads within one; XGBoost works outside the interpreter's lock.
         with ThreadPoolExecutor(self.n_threads) as threads:
@@ -62,8 +65,9 @@ class ShadowXGBoost(Attack):
         best = max(found, key=lambda one: (one["f1"], -one["log_loss"]))
         return {name: np.asarray(value) for name, value in best.items()}
 
-    def score(self, fitted: Mapping[str, np.ndarray], logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Log-odds of "original", float64 `[models, n_forget]`; nan where a logit is not finite."""
+    def score(self, fitted: Mapping[str, np.ndarray], seen: Seen, points: Points) -> np.ndarray:
+        """Log-odds of "original", float64 `[models, n]`; nan where a logit is not finite."""
+        logits, labels = points.logits, points.labels
         xgb = _xgboost()
         booster = xgb.Booster({"nthread": self.n_threads, "verbosity": 0})
         booster.load_model(bytearray(np.ascontiguousarray(fitted["booster"]).tobytes()))
@@ -116,16 +120,16 @@ def _xgboost() -> ModuleType:
     return module
 
 
-def _split(shadow: ShadowOutputs) -> list[tuple[np.ndarray, np.ndarray]]:
+def _split(known: Known) -> list[tuple[np.ndarray, np.ndarray]]:
     """Members and others to fit on, then members and others to choose on."""
-    fewest = min(len(shadow.members), len(shadow.others))
-    if not 1 <= shadow.validation < fewest:
+    members, others = known.members.forget.logits, known.others.forget.logits
+    fewest, last = min(len(members), len(others)), -known.validation
+    if not 1 <= known.validation < fewest:
         raise UsageError(
-            f"shadow_xgboost cannot choose on {shadow.validation} of {fewest} models per side and fit on the others; "
+            f"shadow_xgboost cannot choose on {known.validation} of {fewest} models per side and fit on the others; "
             "raise shadow.train or change shadow.validation (at least 1)"
         )
-    last = -shadow.validation
-    return [(shadow.members[:last], shadow.others[:last]), (shadow.members[last:], shadow.others[last:])]
+    return [(members[:last], others[:last]), (members[last:], others[last:])]
 
 
 def _rows(

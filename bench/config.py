@@ -15,8 +15,9 @@ from pydantic import Field, ValidationError
 
 from bench import preset as presets
 from bench import registry, scenarios
+from bench.attack import Attack
 from bench.datasets import SUBSET
-from bench.interface import SCENARIOS, Attack, Method, UsageError
+from bench.interface import SCENARIOS, Method, UsageError
 from bench.preset import NOTHING
 from bench.recipe import Recipe, Shadow, Strict, describe, load_recipe
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from bench import readings, readouts, statistics
-from bench.interface import Outputs, Record, ShadowOutputs, UsageError
+from bench import logits, readings, readouts, statistics
+from bench.attack import Known, Seen
+from bench.interface import Outputs, Record, UsageError
 from bench.plan import Model, Plan, Row, Run
 from bench.progress import Progress
 from bench.seeds import derive
@@ -27,14 +28,14 @@ def fit_attack(plan: Plan, store: Store, progress: Progress) -> None:
     if attack is None or plan.attack_key is None or store.has("attack", plan.attack_key):
         return
     wanted = set(plan.shadows())
-    shadow = ShadowOutputs(
-        members=_forget_logits(plan, store, [m for m in plan.originals if m.number in wanted]),
-        others=_forget_logits(plan, store, [m for m in plan.retrained[-1] if m.number in wanted]),
-        labels=plan.labels[plan.requests[-1].forgotten],
-        validation=plan.config.shadow.validation,
+    members, others = (
+        _seen(plan, _forget_logits(plan, store, [m for m in pool if m.number in wanted]))
+        for pool in (plan.originals, plan.retrained[-1])
     )
     with _attack_errors(plan):
-        fitted = attack.fit(shadow, derive(plan.config.seed, "attack") % 2**31)
+        fitted = attack.fit(
+            Known(members, others, plan.config.shadow.validation), derive(plan.config.seed, "attack") % 2**31
+        )
     store.put("attack", plan.attack_key, fitted, {})
     progress.done(f"fitted the attack {plan.config.attack}")
 
@@ -172,7 +173,7 @@ class _Evaluator:
         if self.plan.config.scenario == "depoisoning" and not self._before:
             labels = self.plan.dataset.test_y
             self._before = [
-                float(readings.error_percent(_outputs(self.store, model).test, labels)) for model in self.plan.originals
+                float(logits.error_percent(_outputs(self.store, model).test, labels)) for model in self.plan.originals
             ]
         return float(np.mean(self._before)) if self._before else math.nan
 
@@ -180,7 +181,7 @@ class _Evaluator:
         repeats = self.plan.config.seeds if repeat is None else (repeat,)
         return _forget_logits(self.plan, self.store, [self.plan.repeat(list(pool), r) for r in repeats])
 
-    def _scores(self, logits: np.ndarray) -> np.ndarray:
+    def _scores(self, outputs: np.ndarray) -> np.ndarray:
         """Attack scores float64 `[models, n_forgotten]`."""
         attack = self.plan.config.attack_instance()
         assert attack is not None
@@ -188,7 +189,12 @@ class _Evaluator:
         if not self._fitted:
             self._fitted, _ = self.store.get("attack", self.plan.attack_key)
         with _attack_errors(self.plan):
-            return attack.score(self._fitted, logits, self.plan.labels[self.plan.requests[-1].forgotten])
+            seen = _seen(self.plan, outputs)
+            return attack.score(self._fitted, seen, seen.forget)
+
+
+def _seen(plan: Plan, outputs: np.ndarray) -> Seen:
+    return Seen.of(outputs, plan.labels[plan.requests[-1].forgotten])
 
 
 def _forget_logits(plan: Plan, store: Store, models: Sequence[Model]) -> np.ndarray:

@@ -6,7 +6,7 @@ Importing this module loads neither torch nor any other heavy library.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -291,32 +291,4 @@ class Method(Plugin):
 
     def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> nn.Module | Unlearned:
         """Return a model that has forgotten `data.forget`. `model` is a private copy and may be changed."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class ShadowOutputs:
-    """Outputs on the forget set of models whose membership is known: what an attack learns from.
-
-    `members` (originals) and `others` (retrained) are raw float32 logits `[models, n_forget, classes]`, `labels`
-    int64 `[n_forget]` those of training. The last `validation` models of each side are for choosing, not for fitting.
-    """
-
-    members: np.ndarray
-    others: np.ndarray
-    labels: np.ndarray
-    validation: int
-
-
-class Attack(Plugin):
-    """A membership-inference attack: arrays in, scores out; larger = more like "this was trained on"."""
-
-    cite: ClassVar[str] = ""
-
-    def fit(self, shadow: ShadowOutputs, seed: int) -> dict[str, np.ndarray]:
-        """Learn from models of known membership; returns arrays that can be stored and carry no code."""
-        raise NotImplementedError
-
-    def score(self, fitted: Mapping[str, np.ndarray], logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Scores float64 `[models, n_forget]` for raw logits `[models, n_forget, classes]`."""
         raise NotImplementedError

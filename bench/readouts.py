@@ -10,20 +10,8 @@ import numpy as np
 
 from bench import statistics
 from bench.interface import Outputs, Record
-from bench.readings import (
-    Case,
-    ErrorPart,
-    Reading,
-    Reference,
-    case,
-    error_percent,
-    forget_log_entropy,
-    log_entropy,
-    mask,
-    phi,
-    read,
-    reference,
-)
+from bench.logits import error_percent, log_entropy, mask, phi
+from bench.readings import Case, ErrorPart, Reading, Reference, case, forget_log_entropy, read, reference
 
 __all__ = [
     "Case",

@@ -23,7 +23,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.interface import Attack, Method, UsageError
+from bench.attack import Attack
+from bench.interface import Method, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 # kind -> (package, what a file must define: a subclass of a base, or a function of that name)

@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from bench import registry, scenarios, seeds, statistics, training, unlearning
+from bench.attack import Known, Seen
 from bench.datasets import digits
-from bench.interface import Dataset, Request, ShadowOutputs
+from bench.interface import Dataset, Request
 from bench.pool import one_thread
 from bench.recipe import Recipe, load_recipe
 
@@ -182,9 +183,12 @@ def attack_auc(data: Dataset, request: Request, members: Models, others: Models,
     labels, retrained = data.train_y[request.forget], forget_logits(others, request)
     known = forget_logits(members, request)[:-REPORTED]
     attack = registry.load("attacks", "shadow_xgboost")(n_threads=1, candidates=3)
-    fitted = attack.fit(ShadowOutputs(known, retrained[:-REPORTED], labels, CHOOSING), 0)
-    positive = attack.score(fitted, judged[-REPORTED:], labels)
-    negative = attack.score(fitted, retrained[-REPORTED:], labels)
+    others, positives, negatives = (
+        Seen.of(logits, labels) for logits in (retrained[:-REPORTED], judged[-REPORTED:], retrained[-REPORTED:])
+    )
+    fitted = attack.fit(Known(Seen.of(known, labels), others, CHOOSING), 0)
+    positive = attack.score(fitted, positives, positives.forget)
+    negative = attack.score(fitted, negatives, negatives.forget)
     return float(np.mean([statistics.auc(a, b) for a, b in zip(positive, negative, strict=True)]))
 
 

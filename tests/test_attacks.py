@@ -10,7 +10,8 @@ import pytest
 
 from attacks.shadow_xgboost import GRID, ShadowXGBoost
 from bench import registry, statistics
-from bench.interface import Attack, ShadowOutputs, UsageError
+from bench.attack import Attack
+from bench.interface import UsageError
 
 pytest.importorskip("xgboost")
 SAMPLES, CLASSES, SHADOWS, TESTED = 50, 10, 45, 16

@@ -14,7 +14,8 @@ import torch
 from command import ROOT
 
 from bench import arguments, catalog, cli, config, preset, registry, scenarios
-from bench.interface import Attack, Dataset, Method, UsageError
+from bench.attack import Attack
+from bench.interface import Dataset, Method, UsageError
 from bench.recipe import recipes
 
 HEAVY = ("torch", "xgboost", "seaborn", "pandas", "matplotlib", "sklearn", "scipy", "torchvision")
