@@ -1,0 +1,95 @@
+"""From the numbers of an audit to a verdict on each method, by rules that are fixed before any number is seen.
+
+The attacks that know the method are the family that decides; the headline among them is the per-example attack.
+
+1. An attack *finds* a difference where its p-value, Holm's over the family, is below `ALPHA` and its area is not shown
+   to lie within the margin around 0.5. Two-sided: an area below 0.5 is a finding, not privacy.
+2. If any finds one, the method *leaks*; it *over-forgets* where its models are, on average over the forget set, surely
+   less confident than retrained ones.
+3. Otherwise it is *indistinguishable* if the headline's area is shown to lie within the margin: two one-sided tests
+   (D. J. Schuirmann 1987) at `ALPHA`. That a difference is not significant is never enough.
+4. Otherwise there is *not enough data to say*.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.interface import Record
+
+ALPHA = 0.05
+INDISTINGUISHABLE, LEAKS, OVER_FORGETS = "indistinguishable", "leaks", "over-forgets"
+UNCLEAR = "not enough data to say"
+WORDS = (INDISTINGUISHABLE, LEAKS, OVER_FORGETS, UNCLEAR)
+
+Found = Mapping[tuple[str, str], Record]  # (metric, part) -> summary
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A verdict: one of `WORDS`, the attacks that found a difference, and the grounds in a few words."""
+
+    word: str
+    found_by: tuple[str, ...] = ()
+    reason: str = ""
+
+
+def verdicts(run: Mapping[str, Any], records: Iterable[Record]) -> dict[str, Verdict]:
+    """The verdict on every method of a run, after its last request; empty for a run without an audit."""
+    rules = run.get("audit") or {}
+    if not rules.get("headline"):
+        return {}
+    found: dict[str, dict[tuple[str, str], Record]] = {}
+    for record in records:
+        if record.seed == "all" and record.step == run["steps"] - 1:
+            found.setdefault(record.method, {})[record.metric, record.part] = record
+    names = [entry["name"] for entry in run["methods"]]
+    return {name: judge(found.get(name, {}), rules["headline"], rules["family"], rules["margin"]) for name in names}
+
+
+def judge(found: Found, headline: str, family: Sequence[str], margin: float) -> Verdict:
+    """The verdict on one method from its summaries over models.
+
+    Args:
+        headline: the attack whose area must lie within the margin.
+        family: all attacks that decide, the headline among them.
+        margin: of the area around 0.5, fixed in advance.
+    """
+    area = found.get((f"attack_auc:{headline}", "forget"))
+    if area is None or not math.isfinite(area.value):
+        return Verdict(UNCLEAR, reason=area.status if area and area.status != "ok" else "the attack was not run")
+    chances = holm({name: _value(found, f"attack_p:{name}") for name in family})
+    apart = {name: _value(found, f"attack_equivalence_p:{name}") for name in family}
+    finders = tuple(name for name in family if chances[name] < ALPHA and not apart[name] < ALPHA)
+    if finders:
+        return Verdict(*_direction(found, finders))
+    if apart[headline] < ALPHA:
+        return Verdict(INDISTINGUISHABLE, reason=f"area within 0.5 ± {margin:g}, p = {apart[headline]:.2g}")
+    return Verdict(UNCLEAR, reason=f"area within 0.5 ± {margin:g} is not shown, nor any difference")
+
+
+def _direction(found: Found, finders: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
+    shift = found.get(("phi_shift", "forget"))
+    if shift is None or not math.isfinite(shift.low + shift.high) or shift.low <= 0 <= shift.high:
+        return LEAKS, finders, "told apart, though neither surer nor less sure on average"
+    if shift.high < 0:
+        return OVER_FORGETS, finders, "less sure of the forget set than retrained models"
+    return LEAKS, finders, "surer of the forget set than retrained models"
+
+
+def _value(found: Found, metric: str) -> float:
+    record = found.get((metric, "forget"))
+    return math.nan if record is None else record.value
+
+
+def holm(chances: Mapping[str, float]) -> dict[str, float]:
+    """p-values adjusted for their number (S. Holm 1979): monotone, at most 1; nan stays and does not count."""
+    known = sorted((p, name) for name, p in chances.items() if not math.isnan(p))
+    adjusted, largest = dict.fromkeys(chances, math.nan), 0.0
+    for place, (p, name) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - place) * p))
+        adjusted[name] = largest
+    return adjusted
