@@ -81,7 +81,8 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-ar
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_cell(run, base="digits")
-    run.add_argument("--attack", help="name or path of the membership-inference attack, or none")
+    run.add_argument("--attacks", help="comma list of names or paths of membership-inference attacks, all, or none")
+    run.add_argument("--audit", choices=("standard", "deep"), help="deep: relearning and recovery from weights too")
     run.add_argument("--seeds", help="number of repeats, or a comma list of repeats such as 0,3")
     run.add_argument("--out", type=_folder, help="results folder (default: results/SCENARIO-DATE-HASH, or PRESET-DATE)")
     run.add_argument("--force", action="store_true", help="make everything anew, even what the store has")

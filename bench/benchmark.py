@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import machine, plan, pool, records, registry, runner, scenarios, store
+from bench import machine, plan, pool, records, registry, runner, scenarios, shadows, store
 from bench.config import Config
 from bench.interface import UsageError
 from bench.progress import Progress
@@ -73,7 +73,7 @@ def _carry_out(
     planned: plan.Plan, entries: store.Store, jobs: int, clock: runner.Clock, command: str
 ) -> records.Results:
     """Do what is missing. Raises Damaged where an entry that is read is not whole."""
-    from bench import evaluation
+    from bench import audit, evaluation
 
     with Progress(runner.missing(planned, entries)) as progress:
         with clock.phase("train"):
@@ -84,10 +84,14 @@ def _carry_out(
         with clock.phase("unlearn"):
             failures = runner.run_methods(planned, entries, progress)
             reasons = {key: failure.reason for key, failure in failures.items()}
-        with clock.phase("attack"):
-            evaluation.fit_attack(planned, entries, progress)
+        with clock.phase("unlearn for the attacks"):
+            reasons |= shadows.unlearn(planned, entries, jobs, progress)
+            shadows.look(planned, entries, list(reasons), jobs, progress)
         with clock.phase("read out"):
             numbers, samples = evaluation.collect(planned, entries, reasons, progress)
+        with clock.phase("attack"):
+            found, scores = audit.collect(planned, entries, reasons, progress)
+            numbers, samples = numbers + found, samples | scores
     description = describe(planned, entries, reasons, clock, command)
     return records.Results(description, numbers, samples, runner.tracebacks(planned, failures))
 
@@ -132,7 +136,7 @@ def preview(config: Config, store_folder: Path, jobs: int) -> str:
         lines.append(f"{stage:36} {len(found):5} jobs, {len(found) - len(kinds):5} in the store")
         if one_model is not None:
             work = sum(one_model * TIMES_A_MODEL.get(kind, 0.0) + SECONDS.get(kind, 0.0) for kind in kinds)
-            total += work / (jobs if stage.startswith("train") else 1)
+            total += work / (jobs if stage.startswith(("train", "unlearn for")) else 1)
             lines[-1] += f", {work:8.1f} s of work to do"
     lines += [f"skip {row.name}: {row.skipped}" for row in planned.rows if row.skipped]
     unknown = "no estimate of the time: this store has no finished model of this network and recipe to go by"
@@ -143,8 +147,8 @@ def preview(config: Config, store_folder: Path, jobs: int) -> str:
 
 
 # What jobs take, in trainings of one model (by the engine that trains many) and in seconds; measured on the digits.
-TIMES_A_MODEL = {"model": 1.0, "prepared": 0.3, "unlearned": 3.0}
-SECONDS = {"attack": 1.5, "evaluation": 0.05}
+TIMES_A_MODEL = {"model": 1.0, "prepared": 0.3, "unlearned": 3.0, "shadow": 3.0}
+SECONDS = {"attack": 1.5, "evaluation": 0.05, "audit": 2.0}
 FIXED = 5.0  # imports, tables, figures and the page
 
 
@@ -231,12 +235,40 @@ def describe(
         "changes": list(config.changes),
         "reference_models": len(planned.retrained[-1]),
         "shadow": {"train": config.shadow.train, "validation": config.shadow.validation, "test": len(config.seeds)},
+        "audit": _audit(planned),
         "seeds": list(config.seeds),
         "versions": machine.versions(),
         "hardware": machine.hardware(config.device),
         "git": machine.commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": {name: round(seconds, 3) for name, seconds in clock.seconds.items()},
+    }
+
+
+def _audit(planned: plan.Plan) -> dict[str, Any]:
+    """What the audit consists of; empty without attacks."""
+    from bench import audit
+
+    attacks = planned.attacks()
+    if not attacks:
+        return {}
+    known = {registry.short_name(entry): entry for entry in planned.config.attacks}
+    return {
+        "headline": audit.headline(attacks),
+        "family": audit.family(attacks),
+        **planned.config.audit.model_dump(),
+        "models": audit.sizes(planned),
+        "attacks": [
+            {
+                "name": name,
+                "knows": attack.knows,
+                "labels_only": attack.views,
+                "summary": registry.summary("attacks", known[name]),
+                "cite": attack.cite,
+                "settings": attack.model_dump(mode="json"),
+            }
+            for name, attack in attacks.items()
+        ],
     }
 
 

@@ -70,7 +70,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 CELL_FLAGS = ("scenario", "methods", "dataset", "architecture", "width", "recipe", "device", "time_limit")
-RUN_FLAGS = (*CELL_FLAGS, "attack", "seeds")
+RUN_FLAGS = (*CELL_FLAGS, "attacks", "audit", "seeds")
 BUDGET_FLAGS = ("trials", "draws", "originals")
 
 

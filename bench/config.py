@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import Field, ValidationError
 
@@ -19,7 +19,7 @@ from bench.attack import Attack
 from bench.datasets import SUBSET
 from bench.interface import SCENARIOS, Method, UsageError
 from bench.preset import NOTHING
-from bench.recipe import Recipe, Shadow, Strict, describe, load_recipe
+from bench.recipe import Audit, Recipe, Shadow, Strict, describe, load_recipe
 
 BASELINES = ("original", "retrain")  # rows that every table has
 QUICK = ("pgu", "scrub")  # the methods of a preset that names none
@@ -36,9 +36,10 @@ class Config(Strict):
     scenario_settings: scenarios.Scenario
     methods: tuple[str, ...]
     method_settings: dict[str, dict[str, Any]]  # by row
-    attack: str | None
-    attack_settings: dict[str, Any]
+    attacks: tuple[str, ...]
+    attack_settings: dict[str, dict[str, Any]]  # by attack
     shadow: Shadow
+    audit: Audit
     seeds: tuple[int, ...]
     seed: int = Field(ge=0, description="root of every random stream")
     device: str
@@ -60,12 +61,10 @@ class Config(Strict):
         instance: Method = _instance(registry.load("methods", self.entry(row)), self.method_settings[row], row)
         return instance
 
-    def attack_instance(self) -> Attack | None:
-        """The configured attack, or None when attacks are off."""
-        if self.attack is None:
-            return None
-        cls = registry.load("attacks", self.attack)
-        instance: Attack = _instance(cls, self.attack_settings, registry.short_name(self.attack))
+    def attack(self, entry: str) -> Attack:
+        """The configured attack of a name, or of the path to its file."""
+        name = registry.short_name(entry)
+        instance: Attack = _instance(registry.load("attacks", entry), self.attack_settings[name], name)
         return instance
 
     def rows(self) -> list[str]:
@@ -114,9 +113,10 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = (), 
         ),
         methods=methods,
         method_settings={row: given[row] | _own(entry, edits) for row, entry in rows.items()},
-        attack=_attack_name(run.get("attack", "shadow_xgboost")),
-        attack_settings=_attack_settings(tables, run) | edits.get("attack", {}),
-        shadow=_shadow(tables.get("shadow", {}) | edits.get("shadow", {})),
+        attacks=(attacks := _attacks(run.get("attacks", "all"))),
+        attack_settings=_attack_settings(tables, attacks, edits),
+        shadow=_section("shadow", Shadow, tables.get("shadow", {}) | edits.get("shadow", {})),
+        audit=_section("audit", Audit, _audit(tables, run) | edits.get("audit", {})),
         seeds=_seeds(run.get("seeds", 5)),
         seed=_whole("seed", run.get("seed", 0)),
         device=run.get("device", "cpu"),
@@ -197,30 +197,52 @@ def _shorts(methods: Sequence[str]) -> set[str]:
 
 def _methods(chosen: str | Sequence[str]) -> tuple[str, ...]:
     """Method names or paths, perhaps with changes, in order and once each; `all` stands for every registered one."""
+    listed = _listed("methods", chosen)
+    if not listed:
+        raise UsageError("no methods given; --methods takes a comma list such as pgu,scrub, or all")
+    return listed
+
+
+def _attacks(chosen: str | Sequence[str]) -> tuple[str, ...]:
+    """Attack names or paths, in order and once each; `all` stands for every registered one, `none` for none."""
+    listed = _listed("attacks", chosen)
+    if not listed or ("none" in listed and len(listed) > 1):
+        raise UsageError(
+            f"--attacks takes a comma list such as per_example,shadow_xgboost, all or none, got {chosen!r}"
+        )
+    return () if listed == ("none",) else listed
+
+
+def _listed(kind: str, chosen: str | Sequence[str]) -> tuple[str, ...]:
+    """What a comma list names, in order and once each; `all` stands for every registered plug-in."""
     outside_brackets = r",(?![^\[{]*[\]}])"
     listed = [part.strip() for part in re.split(outside_brackets, chosen)] if isinstance(chosen, str) else list(chosen)
     listed = [name for name in listed if name]
     if "all" in listed:
         at = listed.index("all")
-        listed[at : at + 1] = registry.names("methods")
-    if not listed:
-        raise UsageError("no methods given; --methods takes a comma list such as pgu,scrub, or all")
+        listed[at : at + 1] = registry.names(kind)
     return tuple(dict.fromkeys(listed))
 
 
-def _attack_name(name: str) -> str | None:
-    return None if name == "none" else name
+def _attack_settings(
+    tables: Mapping[str, Any], attacks: Sequence[str], edits: Mapping[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    names = [registry.short_name(entry) for entry in attacks]
+    return {name: dict(tables.get("attack", {}).get(name, {})) | edits.get(name, {}) for name in names}
 
 
-def _attack_settings(tables: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(tables.get("attack", {}).get(registry.short_name(run.get("attack", "shadow_xgboost")), {}))
+def _audit(tables: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(tables.get("audit", {})) | ({"level": run["audit"]} if run.get("audit") else {})
 
 
-def _shadow(values: Mapping[str, Any]) -> Shadow:
+S = TypeVar("S", bound=Strict)
+
+
+def _section(name: str, cls: type[S], values: Mapping[str, Any]) -> S:
     try:
-        return Shadow(**values)
+        return cls(**values)
     except ValidationError as error:
-        raise UsageError(describe(error, "shadow", Shadow)) from error
+        raise UsageError(describe(error, name, cls)) from error
 
 
 def _whole(name: str, value: Any) -> int:
@@ -256,14 +278,14 @@ def _seeds(value: Any) -> tuple[int, ...]:
     return chosen
 
 
-SECTIONS = ("recipe", "shadow", "scenario", "attack")
+SECTIONS = ("recipe", "shadow", "scenario", "audit")
 
 
 def editable(run: Mapping[str, Any]) -> dict[str, str]:
-    """What `--set` can name in a run, with its section or method: a section, the scenario, the attack, a method."""
-    scenario, attack = run.get("scenario", "class_removal"), registry.short_name(run.get("attack", "shadow_xgboost"))
-    own = {name: name for name in (*SECTIONS, *_shorts(_methods(run.get("methods", QUICK))))}
-    return own | {scenario: "scenario", attack: "attack"}
+    """What `--set` can name in a run, with its section: a section, the scenario, an attack, a method."""
+    attacks = [registry.short_name(entry) for entry in _attacks(run.get("attacks", "all"))]
+    own = {name: name for name in (*SECTIONS, *attacks, *_shorts(_methods(run.get("methods", QUICK))))}
+    return own | {run.get("scenario", "class_removal"): "scenario"}
 
 
 def _edits(changes: Sequence[str], run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -296,6 +318,10 @@ def _check(config: Config) -> None:
             raise UsageError(f"two methods are called {short}; rename the file {name}, since its name names its row")
     for row in config.rows():
         config.method(row)
-    config.attack_instance()
+    attacks = [registry.short_name(entry) for entry in config.attacks]
+    if twice := [name for name in attacks if attacks.count(name) > 1 or name in config.method_settings]:
+        raise UsageError(f"{twice[0]} names two things, one of them an attack; rename its file")
+    for entry in config.attacks:
+        config.attack(entry)
     if config.device != "cpu" and not config.device.startswith(("cuda", "mps")):
         raise UsageError(f"unknown device '{config.device}'; use cpu, cuda, cuda:N or mps")

@@ -1,58 +1,22 @@
-"""From stored outputs to records: the attack is fitted and every row read out once; the store keeps both."""
+"""From stored outputs to records: every row is read out once, and the store keeps what it says."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from bench import logits, readings, readouts, statistics
-from bench.attack import Known, Seen
-from bench.interface import Outputs, Record, UsageError
+from bench import logits, readings, readouts
+from bench.interface import Outputs, Record
 from bench.plan import Model, Plan, Row, Run
 from bench.progress import Progress
-from bench.seeds import derive
 from bench.store import Store
 
 Arrays = dict[str, np.ndarray]
 LOGITS = ("train", "validation", "test")
-
-
-def fit_attack(plan: Plan, store: Store, progress: Progress) -> None:
-    """Fit the attack on the shadow models, unless the store has it or there is none."""
-    attack = plan.config.attack_instance()
-    if attack is None or plan.attack_key is None or store.has("attack", plan.attack_key):
-        return
-    wanted = set(plan.shadows())
-    members, others = (
-        _seen(plan, _forget_logits(plan, store, [m for m in pool if m.number in wanted]))
-        for pool in (plan.originals, plan.retrained[-1])
-    )
-    with _attack_errors(plan):
-        fitted = attack.fit(
-            Known(members, others, plan.config.shadow.validation), derive(plan.config.seed, "attack") % 2**31
-        )
-    store.put("attack", plan.attack_key, fitted, {})
-    progress.done(f"fitted the attack {plan.config.attack}")
-
-
-@contextlib.contextmanager
-def _attack_errors(plan: Plan) -> Iterator[None]:
-    """Whatever an attack raises becomes one line; the models and the methods' runs stay in the store."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except Exception as error:
-        fault = f"{type(error).__name__}: {error}"
-        message = (
-            f"the attack {plan.config.attack} failed ({fault}); --attack none leaves it out, finished work is kept"
-        )
-        raise UsageError(message) from error
 
 
 def collect(plan: Plan, store: Store, failures: dict[str, str], progress: Progress) -> tuple[list[Record], Arrays]:
@@ -78,7 +42,6 @@ class _Evaluator:
         ]
         self._references: dict[int, readings.Reference] = {}
         self._before: list[float] = []
-        self._fitted: Arrays = {}
         self._pool: list[Record] = []
 
     def reference(self, progress: Progress) -> tuple[list[Record], Arrays]:
@@ -92,8 +55,6 @@ class _Evaluator:
             pool = self._reference(step)
             records += readouts.reference_records(case, pool, original_error=self._original_error())
             arrays[f"log_entropy/reference/{step}"] = pool.log_entropy
-        if self.plan.attack_key:
-            arrays["score/negatives"] = self._scores(self._repeats(self.plan.retrained[-1]))
         _save(self.store, self.plan.reference_key, records, arrays)
         progress.done("read out the retrained pool")
         self._pool = records
@@ -135,12 +96,6 @@ class _Evaluator:
         who: dict[str, Any] = {"method": row.name, "seed": str(run.repeat), "status": meta["status"]}
         records = readouts.measure(case, outputs, self._reference(step), original_error=self._original_error(), **who)
         arrays.setdefault(f"log_entropy/{row.name}/{step}", []).append(readings.forget_log_entropy(case, outputs))
-        if self.plan.attack_key and run.last:
-            scores = self._scores(outputs.train[run.request.forgotten][None])[0]
-            negatives = self._scores(self._repeats(self.plan.retrained[-1], run.repeat))[0]
-            arrays.setdefault(f"score/{row.name}", []).append(scores)
-            area = statistics.auc(scores, negatives)
-            records.append(_record(who, step, "forget", "attack_auc", area, len(scores)))
         return records
 
     def _costs(self, row: Row, run: Run) -> list[Record]:
@@ -176,30 +131,6 @@ class _Evaluator:
                 float(logits.error_percent(_outputs(self.store, model).test, labels)) for model in self.plan.originals
             ]
         return float(np.mean(self._before)) if self._before else math.nan
-
-    def _repeats(self, pool: Sequence[Model], repeat: int | None = None) -> np.ndarray:
-        repeats = self.plan.config.seeds if repeat is None else (repeat,)
-        return _forget_logits(self.plan, self.store, [self.plan.repeat(list(pool), r) for r in repeats])
-
-    def _scores(self, outputs: np.ndarray) -> np.ndarray:
-        """Attack scores float64 `[models, n_forgotten]`."""
-        attack = self.plan.config.attack_instance()
-        assert attack is not None
-        assert self.plan.attack_key is not None
-        if not self._fitted:
-            self._fitted, _ = self.store.get("attack", self.plan.attack_key)
-        with _attack_errors(self.plan):
-            seen = _seen(self.plan, outputs)
-            return attack.score(self._fitted, seen, seen.forget)
-
-
-def _seen(plan: Plan, outputs: np.ndarray) -> Seen:
-    return Seen.of(outputs, plan.labels[plan.requests[-1].forgotten])
-
-
-def _forget_logits(plan: Plan, store: Store, models: Sequence[Model]) -> np.ndarray:
-    forgotten = plan.requests[-1].forgotten
-    return np.stack([store.get("model", model.key)[0]["logits/train"][forgotten] for model in models])
 
 
 def _outputs(store: Store, model: Model) -> Outputs:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench import registry, scenarios, seeds, store
+from bench.attack import Attack
 from bench.config import Config
 from bench.datasets import SUBSET, require_sound, subset
 from bench.interface import Dataset, Method, Need, Request, UsageError
@@ -18,7 +20,17 @@ from bench.recipe import Recipe
 BENCH = Path(__file__).resolve().parent
 TRAINING_CODE = ("training.py", "stack.py", "loop.py", "step.py", "dataview.py")
 METHOD_CODE = ("loop.py", "step.py", "dataview.py", "unlearning.py")
-READOUT_CODE = ("readings.py", "readouts.py", "statistics.py", "evaluation.py")
+READOUT_CODE = ("logits.py", "readings.py", "readouts.py", "statistics.py", "evaluation.py")
+AUDIT_CODE = (
+    "logits.py",
+    "statistics.py",
+    "roc.py",
+    "permutation.py",
+    "distances.py",
+    "observation.py",
+    "audit.py",
+    "views.py",
+)
 
 
 @dataclass(frozen=True)
@@ -39,11 +51,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Run:
-    """One method applied to one original for one request; `previous` is the run whose model it starts from."""
+    """One method applied to one original for one request; `previous` is the run whose model it starts from.
+
+    `repeat` is the original's: a repeat's number, or the name of a shadow.
+    """
 
     key: str
     method: str
-    repeat: int
+    repeat: int | str
     request: Request
     seed: int
     original: Model
@@ -55,13 +70,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: a method with its runs, or the reason why it is skipped."""
+    """One row of the table: a method with its runs, or the reason why it is skipped.
+
+    `shadows` are its runs from shadow originals, for attacks that know the method: by original, all requests in order.
+    """
 
     name: str
     method: Method
     runs: tuple[Run, ...]
     skipped: str = ""
     key: str = ""
+    shadows: tuple[tuple[Run, ...], ...] = ()
+    audit_key: str = ""
 
 
 @dataclass
@@ -78,8 +98,9 @@ class Plan:
     originals: list[Model] = field(default_factory=list)
     retrained: list[list[Model]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    attack_key: str | None = None
+    attack_keys: dict[str, str] = field(default_factory=dict)  # by name, of the attacks that know the original
     reference_key: str = ""
+    audit_key: str = ""  # of what the audit says of the retrained pool
 
     def models(self) -> list[Model]:
         """All models of the pool, originals first."""
@@ -96,21 +117,59 @@ class Plan:
                 yield f"unlearn with {row.name}", "unlearned", run.key
                 if run.peak:
                     yield f"count the memory of {row.name}", "peak", run.peak
-        if self.attack_key:
-            yield f"fit the attack {self.config.attack}", "attack", self.attack_key
+        for row in self.rows:
+            for chain in row.shadows:
+                yield f"unlearn for the attacks, {row.name}", "shadow", chain[-1].key
+        yield from (("see the forget set shifted", "views", key) for key in self.views())
+        yield from ((f"fit the attack {name}", "attack", key) for name, key in self.attack_keys.items())
         yield "read out the retrained pool", "evaluation", self.reference_key
+        if self.audit_key:
+            yield "audit the retrained pool", "audit", self.audit_key
         for row in self.rows:
             if row.runs:
                 yield f"read out {row.name}", "evaluation", row.key
+            if row.audit_key:
+                yield f"audit {row.name}", "audit", row.audit_key
 
     def shadows(self) -> list[str]:
-        """Numbers of the pool's models that only the attack learns from."""
+        """Numbers of the pool's models that only attacks learn from."""
         total = self.config.shadow.train + self.config.shadow.validation
         return [f"shadow{j}" for j in range(total)]
 
-    def repeat(self, pool: list[Model], repeat: int) -> Model:
-        """The model of a pool that belongs to a repeat."""
-        return next(model for model in pool if model.number == f"repeat{repeat}")
+    def unlearned(self) -> list[str]:
+        """Numbers of the shadow originals that every method also unlearns from, for attacks that know the method."""
+        learns = any(attack.knows == "unlearned" for attack in self.attacks().values())
+        return self.shadows()[: self.config.shadow.unlearned] if learns else []
+
+    def attacks(self) -> dict[str, Attack]:
+        """The attacks of the run by name."""
+        return {registry.short_name(entry): self.config.attack(entry) for entry in self.config.attacks}
+
+    def views(self) -> dict[str, tuple[str, str]]:
+        """Models that must be seen on shifted copies of the forget set: kind and key of each, by that of what is seen.
+
+        None where no attack wants it. What methods make of shadow originals is seen when it is made.
+        """
+        if not any(attack.views for attack in self.attacks().values()):
+            return {}
+        originals = self.of(self.originals, [*self.unlearned(), *self.config.seeds])
+        sources = [("model", model.key) for model in (*originals, *self.retrained[-1])]
+        sources += [("unlearned", run.key) for row in self.rows for run in row.runs if run.last]
+        return {view_key(source, self.requests[-1]): (kind, source) for kind, source in sources}
+
+    def repeat(self, pool: list[Model], of: int | str) -> Model:
+        """The model of a pool that belongs to a repeat, or to a shadow of this number."""
+        return next(model for model in pool if model.number == (of if isinstance(of, str) else f"repeat{of}"))
+
+    def of(self, pool: list[Model], numbers: Iterable[int | str]) -> list[Model]:
+        """The models of a pool that belong to these repeats and shadows."""
+        return [self.repeat(pool, number) for number in numbers]
+
+
+def view_key(source: str, request: Request) -> str:
+    """Where the predictions of a model on shifted copies of what was forgotten so far are kept."""
+    code = store.code_version(BENCH / "views.py")
+    return store.key(views=source, forget=request.forgotten, code=code)
 
 
 Place = tuple[str, str, Recipe, str, str, float | None]  # data set, architecture, recipe, device, scenario, time limit
@@ -148,8 +207,9 @@ def make(config: Config) -> Plan:
     plan = of_originals(config, load_dataset(config.dataset), shadows=True)
     recipe_key = _model_kind(config, plan.dataset)
     plan.retrained = [_pool(plan, recipe_key, "retrained", r.step, scenarios.reference_data(r)) for r in plan.requests]
-    plan.attack_key = _attack_key(plan)
+    plan.attack_keys = _attack_keys(plan)
     plan.reference_key = _evaluation_key(plan, "reference", [])
+    plan.audit_key = _audit_key(plan, [], [])
     plan.rows = [row(plan, name) for name in config.rows()]
     return plan
 
@@ -210,18 +270,27 @@ def row(plan: Plan, name: str) -> Row:
         return Row(name, method, (), reason)
     if Need.OWN_TRAINING in method.reads():
         return Row(name, method, (), f"{name} needs its own training, which this version cannot run yet")
-    runs: list[Run] = []
     code = _method_code(plan.config, name)
-    for repeat in plan.config.seeds:
-        previous: Run | None = None
-        for request in plan.requests:
-            previous = _run(plan, name, method, code, repeat, request, previous)
-            runs.append(previous)
-    return Row(name, method, tuple(runs), key=_evaluation_key(plan, name, [run.key for run in runs]))
+    chains = [_chain(plan, name, method, code, repeat) for repeat in plan.config.seeds]
+    runs = tuple(run for chain in chains for run in chain)
+    # The original's models are there already.
+    shadows = () if method.identity else tuple(_chain(plan, name, method, code, number) for number in plan.unlearned())
+    made = Row(name, method, runs, key=_evaluation_key(plan, name, [run.key for run in runs]), shadows=shadows)
+    return replace(made, audit_key=_audit_key(plan, [run.key for run in runs], [chain[-1].key for chain in shadows]))
 
 
-def _run(plan: Plan, name: str, method: Method, code: str, repeat: int, request: Request, previous: Run | None) -> Run:
-    original = plan.repeat(plan.originals, repeat)
+def _chain(plan: Plan, name: str, method: Method, code: str, of: int | str) -> tuple[Run, ...]:
+    """A method's runs from one original, a repeat's or a shadow's, for all requests in order."""
+    runs: list[Run] = []
+    for request in plan.requests:
+        runs.append(_run(plan, name, method, code, of, request, runs[-1] if runs else None))
+    return tuple(runs)
+
+
+def _run(
+    plan: Plan, name: str, method: Method, code: str, of: int | str, request: Request, previous: Run | None
+) -> Run:
+    original = plan.repeat(plan.originals, of)
     name = registry.short_name(plan.config.entry(name))  # a variant differs in its settings only
     made_of = {
         "method": name,
@@ -232,7 +301,7 @@ def _run(plan: Plan, name: str, method: Method, code: str, repeat: int, request:
     if plan.config.time_limit is not None:
         made_of["time_limit"] = str(plan.config.time_limit)
     prepares = type(method).prepare is not Method.prepare
-    seed = seeds.derive(plan.config.seed, "method", name, repeat, request.step)
+    seed = seeds.derive(plan.config.seed, "method", name, of, request.step)
     key = store.key(
         **made_of,
         forget=request.forget,
@@ -246,8 +315,8 @@ def _run(plan: Plan, name: str, method: Method, code: str, repeat: int, request:
     last = request.step == len(plan.requests) - 1
     used = method.model_dump(include=None if method.prepares_with is None else set(method.prepares_with))
     prepared = store.key(stage="prepare", **(made_of | {"settings": used})) if prepares else None
-    peak = store.key(peak=key) if repeat == plan.config.seeds[0] else None
-    return Run(key, name, repeat, request, seed, original, prepared, previous, last, peak)
+    peak = store.key(peak=key) if of == plan.config.seeds[0] else None
+    return Run(key, name, of, request, seed, original, prepared, previous, last, peak)
 
 
 def _method_code(config: Config, name: str) -> str:
@@ -257,21 +326,42 @@ def _method_code(config: Config, name: str) -> str:
     return store.code_version(*own, *(BENCH / file for file in METHOD_CODE))
 
 
-def _attack_key(plan: Plan) -> str | None:
-    attack = plan.config.attack_instance()
-    if attack is None or plan.config.attack is None:
-        return None
-    path = registry.source("attacks", plan.config.attack)
-    wanted = set(plan.shadows())
-    pools = [[m.key for m in pool if m.number in wanted] for pool in (plan.originals, plan.retrained[-1])]
+def _attack_keys(plan: Plan) -> dict[str, str]:
+    """Where the attacks that learn from originals are kept: they are the same for every method."""
+    known = {name: attack for name, attack in plan.attacks().items() if attack.knows == "original"}
+    pools = [[model.key for model in plan.of(pool, plan.shadows())] for pool in (plan.originals, plan.retrained[-1])]
+    forget, validation = plan.requests[-1].forgotten, plan.config.shadow.validation
+    return {
+        name: store.key(attack=_attack(plan, name, attack), pools=pools, validation=validation, forget=forget)
+        for name, attack in known.items()
+    }
+
+
+def _attack(plan: Plan, name: str, attack: Attack) -> dict[str, Any]:
+    """What an attack is made of."""
+    entry = next(entry for entry in plan.config.attacks if registry.short_name(entry) == name)
+    path = registry.source("attacks", entry)
+    return {
+        "name": name,
+        "settings": attack.model_dump(exclude={"n_threads"}),
+        "code": store.code_version(*(store.sources(path) if path else [])),
+        "libraries": [_version(package) for package in ("xgboost-cpu", "xgboost", "scikit-learn")],
+    }
+
+
+def _audit_key(plan: Plan, runs: Sequence[str], shadows: Sequence[str]) -> str:
+    """Where the audit of a method with these runs is kept, or that of the retrained pool; empty without attacks."""
+    attacks = plan.attacks()
+    if not attacks:
+        return ""
     return store.key(
-        attack=plan.config.attack,
-        settings=attack.model_dump(exclude={"n_threads"}),
-        code=store.code_version(*(store.sources(path) if path else [])),
-        xgboost=_version("xgboost-cpu") or _version("xgboost"),
-        pools=pools,
+        attacks=[_attack(plan, name, attack) for name, attack in attacks.items()],
+        runs=runs,
+        shadows=shadows,
+        pools=[[model.key for model in pool] for pool in (plan.originals, plan.retrained[-1])],
         validation=plan.config.shadow.validation,
         forget=plan.requests[-1].forgotten,
+        code=store.code_version(*(BENCH / file for file in AUDIT_CODE)),
     )
 
 
@@ -282,7 +372,6 @@ def _evaluation_key(plan: Plan, name: str, runs: list[str]) -> str:
         forget=[request.forget for request in plan.requests],  # one reference pool serves every share of known poison
         reference=[[model.key for model in pool] for pool in plan.retrained],
         originals=[model.key for model in plan.originals],
-        attack=plan.attack_key,
         scenario=plan.config.scenario,
         code=store.code_version(*(BENCH / file for file in READOUT_CODE)),
     )

@@ -1,7 +1,7 @@
 """Reads and writes preset files: tables of settings over those of a base preset, and where tuned values come from.
 
 A preset is a TOML file with, perhaps, the name of a `base` preset that it changes, and the tables `[run]`, `[recipe]`,
-`[shadow]`, `[scenario.NAME]`, `[attack.NAME]`, `[method.NAME]` and, for values that differ by scenario,
+`[shadow]`, `[audit]`, `[scenario.NAME]`, `[attack.NAME]`, `[method.NAME]` and, for values that differ by scenario,
 `[tuned.SCENARIO.NAME]`. NAME of a method from a file is the file's name with `.py`; `"none"` is no value, for fields
 that may be without one. `[provenance]` is what `tune` writes beside the values that it chose. A preset may also list
 parts, `[[part]]`, which one command runs one after another; see `Part`.
@@ -36,7 +36,7 @@ class RunTable(Strict):
     recipe: str = ""
     scenario: str = ""
     methods: str | tuple[str, ...] = ()
-    attack: str = ""
+    attacks: str | tuple[str, ...] = ()
     seeds: Any = None
     seed: Any = None
     device: str = ""
@@ -93,6 +93,7 @@ class Preset(Strict):
     run: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
     shadow: dict[str, Any] = {}
+    audit: dict[str, Any] = {}
     scenario: dict[str, dict[str, Any]] = {}
     method: dict[str, dict[str, Any]] = {}
     tuned: dict[str, dict[str, dict[str, Any]]] = {}

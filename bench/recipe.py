@@ -58,10 +58,22 @@ class Recipe(Strict):
 
 
 class Shadow(Strict):
-    """The pool of originals and retrained models: the attack learns from some, the last `seeds` are reported on."""
+    """The pool of originals and retrained models: attacks learn from some, the last `seeds` are reported on."""
 
-    train: int = Field(default=40, ge=2, le=10_000, description="pairs that the attack learns from")
-    validation: int = Field(default=5, ge=1, le=1_000, description="pairs that choose the attack's settings")
+    train: int = Field(default=40, ge=2, le=10_000, description="pairs that attacks learn from")
+    validation: int = Field(default=5, ge=1, le=1_000, description="pairs that choose an attack's settings")
+    unlearned: int = Field(
+        default=0, ge=0, le=10_000, description="of these originals, how many every method also unlearns from, untimed"
+    )
+
+
+class Audit(Strict):
+    """What is asked of the audit, fixed before any number is seen."""
+
+    level: Literal["standard", "deep"] = Field(default="standard", description="deep: what needs a model's weights too")
+    margin: float = Field(
+        default=0.05, gt=0, lt=0.5, description="around 0.5, the areas that count as no difference from retraining"
+    )
 
 
 def describe(error: ValidationError, name: str, cls: type[BaseModel]) -> str:

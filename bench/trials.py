@@ -91,7 +91,7 @@ def _cell(config: Config, dataset: Dataset, fixed: set[str], budget: Budget) -> 
 def _plan(config: Config, draw: Scenario, dataset: Dataset, budget: Budget) -> Plan:
     """Other originals, serving other requests: every random stream of it starts at another root."""
     repeats = tuple(range(budget.originals))
-    own = {"seed": development.root(config.seed), "seeds": repeats, "scenario_settings": draw, "attack": None}
+    own = {"seed": development.root(config.seed), "seeds": repeats, "scenario_settings": draw, "attacks": ()}
     return plan.of_originals(config.model_copy(update=own), dataset, shadows=False)
 
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bench import machine, pool, registry, tuning, workers
-from bench.interface import Method, State
-from bench.plan import Place
+from bench import chains, machine, pool, tuning, workers
 from bench.progress import Progress
 from bench.store import Damaged, Store, StoreError
 from bench.trials import Cell, Job, Study
 from bench.tuning import Judged, Trial
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from bench.unlearning import Setting
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,7 @@ def _serve_missing(study: Study, entries: Store, jobs: int, progress: Progress) 
     todo = _missing(study, entries)
     if not todo:
         return {}
-    _setting(todo[0].place)  # forked workers inherit it
+    chains.setting_at(todo[0].place, test=False)  # forked workers inherit it
     finished, step = 0, len(study.candidates[0].jobs)
 
     def report() -> None:
@@ -114,51 +105,17 @@ def serve(job: Job, entries: Store) -> str:
 
 
 def _judged(job: Job, entries: Store) -> list[Judged]:
-    from bench import runner, training, unlearning
+    from bench import training
 
-    setting = replace(_setting(job.place), labels=job.runs[0].original.labels)
-    method = registry.load("methods", job.entry)(**job.settings)
-    arrays, _ = entries.get("model", job.runs[0].original.key)
-    model = runner.model_of(setting, arrays)
-    state = _prepared(setting, job, method, model, entries)
-    judged = []
-    for run in job.runs:
-        seed, first = run.seed, run.original.seed
-        done = unlearning.unlearn(
-            setting, run.method, method, model, run.request, state=state, seed=seed, original_seed=first
-        )
-        model, state = setting.build(0), done.state
-        model.load_state_dict(done.model.state_dict())  # the weights count, whatever else the method returned
+    setting = replace(chains.setting_at(job.place, test=False), labels=job.runs[0].original.labels)
+    method, judged = chains.configured(job.entry, job.settings), []
+    before = entries.get("model", job.runs[0].original.key)[0]["logits/validation"]
+    for run, done, model in chains.follow(setting, method, job.runs, entries):
         outputs = training.evaluate(model, setting.dataset, setting.device)
         truth, held_out = setting.dataset.train_y, setting.dataset.validation_y
-        seen = (outputs.train, outputs.validation, arrays["logits/validation"])
+        seen = (outputs.train, outputs.validation, before)
         judged.append(tuning.judge(setting.scenario, run.request, truth, held_out, *seen, done.status))
     return judged
-
-
-def _prepared(setting: Setting, job: Job, method: Method, model: nn.Module, entries: Store) -> State:
-    """What the method prepares; kept where other settings can share it, since else it would only fill the disk."""
-    from bench import runner, unlearning
-
-    run = job.runs[0]
-    if run.prepared is None:
-        return {}
-    shared = method.prepares_with is not None
-    if not (shared and entries.has("prepared", run.prepared)):
-        made = unlearning.prepare(setting, run.method, method, model, run.original.seed)
-        if not shared:
-            return made[0]
-        runner.keep_prepared(entries, run.prepared, *made)
-    return runner.prepared(entries, run.prepared, setting.device)
-
-
-@functools.cache
-def _setting(place: Place) -> Setting:
-    """What all runs of one place share; its data set holds no test data."""
-    from bench import runner
-
-    dataset = pool.loaded(place[0], test=False)
-    return runner.setting_of(place, dataset, dataset.train_y)
 
 
 def _outcome(study: Study, entries: Store, reasons: dict[str, str]) -> Outcome:

@@ -1,0 +1,64 @@
+"""A method's runs from one original, request after request, in a worker process: nothing of it is timed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench import pool, registry, runner
+from bench.interface import Method, State
+from bench.plan import Place, Run
+from bench.store import Store
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.unlearning import Done, Setting
+
+
+def configured(entry: str, settings: Mapping[str, Any]) -> Method:
+    """The method of a name or path with these settings: what a worker is sent instead of an instance."""
+    method: Method = registry.load("methods", entry)(**settings)
+    return method
+
+
+def follow(
+    setting: Setting, method: Method, runs: Sequence[Run], entries: Store
+) -> Iterator[tuple[Run, Done, nn.Module]]:
+    """Carry the runs out and yield each with the model that its weights make. Raises what the method raises."""
+    from bench import unlearning
+
+    arrays, _ = entries.get("model", runs[0].original.key)
+    model = runner.model_of(setting, arrays)
+    state = _prepared(setting, runs[0], method, model, entries)
+    for run in runs:
+        done = unlearning.unlearn(
+            setting, run.method, method, model, run.request,
+            state=state, seed=run.seed, original_seed=run.original.seed,
+        )  # fmt: skip
+        model, state = setting.build(0), done.state
+        model.load_state_dict(done.model.state_dict())  # the weights count, whatever else the method returned
+        yield run, done, model
+
+
+def _prepared(setting: Setting, run: Run, method: Method, model: nn.Module, entries: Store) -> State:
+    """What the method prepares; kept where other settings can share it, since else it would only fill the disk."""
+    from bench import unlearning
+
+    if run.prepared is None:
+        return {}
+    shared = method.prepares_with is not None
+    if not (shared and entries.has("prepared", run.prepared)):
+        made = unlearning.prepare(setting, run.method, method, model, run.original.seed)
+        if not shared:
+            return made[0]
+        runner.keep_prepared(entries, run.prepared, *made)
+    return runner.prepared(entries, run.prepared, setting.device)
+
+
+@functools.cache
+def setting_at(place: Place, *, test: bool) -> Setting:
+    """What all runs of one place share, with the true labels; its data set holds test data only where asked."""
+    dataset = pool.loaded(place[0], test=test)
+    return runner.setting_of(place, dataset, dataset.train_y)

@@ -1,0 +1,119 @@
+"""What attacks need beside the pool: every method applied to shadow originals, and shifted copies of the forget set.
+
+Nothing here is timed, so it runs on several processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import chains, runner, views, workers
+from bench.plan import Place, Plan, Run, place
+from bench.progress import Progress
+from bench.store import Damaged, Store, StoreError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.unlearning import Setting
+
+CHUNK = 10  # models that one task looks at
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method serving all requests from one shadow original."""
+
+    key: str
+    entry: str
+    settings: dict[str, Any]
+    place: Place
+    runs: tuple[Run, ...]
+    forgotten: np.ndarray
+
+
+def unlearn(plan: Plan, store: Store, jobs: int, progress: Progress) -> dict[str, str]:
+    """Apply every method to the shadow originals, unless the store has it; returns why runs failed, by their keys."""
+    where, forgotten = place(plan.config), plan.requests[-1].forgotten
+    failures: dict[str, str] = {}
+    for row in plan.rows:
+        entry, settings = plan.config.entry(row.name), row.method.model_dump()
+        chain = [chain for chain in row.shadows if not store.has("shadow", chain[-1].key)]
+        todo = [Job(runs[-1].key, entry, settings, where, runs, forgotten) for runs in chain]
+        reasons = _shared_out(_serve, todo, store, plan, jobs, progress, f"{row.name} for the attacks")
+        failures |= {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
+    return failures
+
+
+def look(plan: Plan, store: Store, failed: Sequence[str], jobs: int, progress: Progress) -> None:
+    """Have every model predict the shifted copies of the forget set, where an attack wants that; `failed` runs lack."""
+    where, forgotten = place(plan.config), plan.requests[-1].forgotten
+    todo = [
+        (kind, source, key)
+        for key, (kind, source) in plan.views().items()
+        if source not in failed and not store.has("views", key)
+    ]
+    parts = [(where, forgotten, todo[at : at + CHUNK]) for at in range(0, len(todo), CHUNK)]
+    _shared_out(_look, parts, store, plan, jobs, progress, "shifted copies", counts=[len(part[2]) for part in parts])
+
+
+def _shared_out(
+    work: Callable[[Any, Store], str], todo: Sequence[Any], store: Store, plan: Plan, jobs: int, progress: Progress,
+    what: str, counts: Sequence[int] | None = None,
+) -> list[str]:  # fmt: skip
+    """Do the tasks on several processes; each stands for so many steps of the progress (one, without `counts`)."""
+    if not todo:
+        return []
+    import joblib
+
+    chains.setting_at(place(plan.config), test=True)  # forked workers inherit it
+    done, steps = 0, list(counts or [1] * len(todo))
+
+    def report() -> None:
+        nonlocal done
+        if done < len(todo):  # with one process joblib reports once more at the end
+            done += 1
+            progress.done(f"{what}: {sum(steps[:done])} of {sum(steps)}", steps[done - 1])
+
+    with workers.processes(min(jobs, len(todo)), plan.config.device, report) as parallel:
+        return list(parallel(joblib.delayed(work)(job, store) for job in todo))
+
+
+def _serve(job: Job, store: Store) -> str:
+    """Carry one job out and keep its outputs; returns why it failed, or nothing. Runs in a worker process."""
+    from bench import training
+
+    workers.begin()
+    shared = chains.setting_at(job.place, test=True)
+    setting = replace(shared, labels=job.runs[0].original.labels)
+    try:
+        *_, (_, done, model) = chains.follow(setting, chains.configured(job.entry, job.settings), job.runs, store)
+        outputs = training.evaluate(model, setting.dataset, setting.device)
+        arrays = {f"logits/{part}": rows for part, rows in outputs.arrays().items()}
+        arrays["views"] = _views(model, setting, job.forgotten)
+    except (StoreError, Damaged):  # a full disk or a damaged entry is not the method's fault
+        raise
+    except (Exception, SystemExit) as error:
+        return f"failed: {type(error).__name__}: {error}".split("\n")[0]
+    store.put("shadow", job.key, arrays, {"status": done.status})
+    return ""
+
+
+def _look(job: tuple[Place, np.ndarray, list[tuple[str, str, str]]], store: Store) -> str:
+    """Have some models predict the shifted copies. Runs in a worker process."""
+    workers.begin()
+    where, forgotten, sources = job
+    setting = chains.setting_at(where, test=True)
+    for kind, source, key in sources:
+        model = runner.model_of(setting, store.get(kind, source)[0])
+        store.put("views", key, {"views": _views(model, setting, forgotten)}, {})
+    return ""
+
+
+def _views(model: nn.Module, setting: Setting, forgotten: np.ndarray) -> np.ndarray:
+    flips = setting.recipe.augment != "none"
+    return views.predicted(model, setting.images["train"], forgotten, flips=flips).astype(np.int16)
