@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import __version__
 from bench.interface import SCENARIOS, UsageError
 
-VERBS = ("run", "tune", "list", "check", "report", "compare")
+VERBS = ("run", "audit", "tune", "list", "check", "report", "compare")
 LISTS = ("methods", "scenarios", "datasets", "architectures", "attacks", "presets", "recipes")
 
 EXAMPLES = """\
@@ -22,6 +22,7 @@ examples:
   python run_benchmark.py --preset paper-table1 --device cuda --data-dir DIR
   python run_benchmark.py list
   python run_benchmark.py check path/to/my_method.py
+  python run_benchmark.py audit --model mine.safetensors --request forget.json --architecture allcnn --dataset cifar10
   python run_benchmark.py report results/RUN
   python run_benchmark.py compare results/RUN --baseline baselines/ci.json
 
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=__version__)
     verbs = top.add_subparsers(dest="verb", metavar="{" + ",".join(VERBS) + "}", required=True)
     _add_run(verbs)
+    _add_audit(verbs)
     _add_tune(verbs)
     listing = verbs.add_parser("list", help="what there is: methods, scenarios, data sets, ...")
     listing.add_argument("kind", nargs="?", metavar="KIND", help="one of " + ", ".join(LISTS))
@@ -81,12 +83,38 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-ar
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_cell(run, base="digits")
+    _add_outcome(run)
+    run.add_argument("--dry-run", action="store_true", help="print the jobs, what the store has and an estimated time")
+
+
+def _add_outcome(run: argparse.ArgumentParser) -> None:
+    """What `run` and `audit` share: what is asked of the models, and where it goes."""
     run.add_argument("--attacks", help="comma list of names or paths of membership-inference attacks, all, or none")
     run.add_argument("--audit", choices=("standard", "deep"), help="deep: relearning and recovery from weights too")
     run.add_argument("--seeds", help="number of repeats, or a comma list of repeats such as 0,3")
     run.add_argument("--out", type=_folder, help="results folder (default: results/SCENARIO-DATE-HASH, or PRESET-DATE)")
     run.add_argument("--force", action="store_true", help="make everything anew, even what the store has")
-    run.add_argument("--dry-run", action="store_true", help="print the jobs, what the store has and an estimated time")
+
+
+def _add_audit(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    audit = verbs.add_parser(
+        "audit",
+        help="judge weights of your own as the built-in methods are judged",
+        description="Trains the reference models of a request (the store keeps them) and puts weights made elsewhere "
+        "through the same readouts, attacks and verdict as every method. They must be of the same data, network and "
+        "recipe as the references. One model can be shown to leak; that none of it shows takes eight models or more.",
+    )
+    audit.add_argument(
+        "--model", action="append", type=Path, required=True, metavar="FILE", dest="models",
+        help="safetensors file of unlearned weights; again for every further model, each from another original",
+    )  # fmt: skip
+    audit.add_argument(
+        "--request", type=Path, required=True, metavar="FILE",
+        help='JSON: {"forget": [12, 7]}, places in the training set, or {"removed_classes": [3]}',
+    )  # fmt: skip
+    audit.add_argument("--name", help="name of the row (default: the file's)")
+    _add_cell(audit, base="digits", scenario=False)
+    _add_outcome(audit)
 
 
 def _add_tune(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -107,10 +135,11 @@ def _add_tune(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-a
     tune.add_argument("--force", action="store_true", help="overwrite the preset")
 
 
-def _add_cell(verb: argparse.ArgumentParser, *, base: str) -> None:
-    """What `run` and `tune` share: the cell of the benchmark, and where and how it is worked on."""
+def _add_cell(verb: argparse.ArgumentParser, *, base: str, scenario: bool = True) -> None:
+    """What the verbs that work share: the cell of the benchmark, and where and how it is worked on."""
     every = ", or all" if verb.prog.endswith("tune") else ""
-    verb.add_argument("--scenario", help="one of " + ", ".join(SCENARIOS) + every)
+    if scenario:
+        verb.add_argument("--scenario", help="one of " + ", ".join(SCENARIOS) + every)
     verb.add_argument(
         "--methods", help="comma list of names or paths to method files, or all; scrub+rewind=true is a row of its own"
     )

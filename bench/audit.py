@@ -94,14 +94,12 @@ def family(attacks: Mapping[str, Attack]) -> list[str]:
 
 def sizes(plan: Plan) -> dict[str, int]:
     """How many models attacks that know the method learn from and judge."""
-    made, retrained = len(plan.unlearned()), len(plan.shadows())
-    repeats = len(plan.config.seeds)
-    fit, others = min(made, (made + repeats) // 2), min(retrained, (retrained + repeats) // 2)
+    made, retrained = (len(numbers) + len(plan.config.seeds) for numbers in (plan.unlearned(), plan.shadows()))
     return {
-        "unlearned_fit": fit,
-        "unlearned_test": made + repeats - fit,
-        "retrained_fit": others,
-        "retrained_test": retrained + repeats - others,
+        "unlearned_fit": made // 2,
+        "unlearned_test": made - made // 2,
+        "retrained_fit": retrained // 2,
+        "retrained_test": retrained - retrained // 2,
     }
 
 
@@ -123,11 +121,6 @@ class Auditor:
     def originals(self) -> Seen:
         """Originals in the same order."""
         return self.observer.models(self.plan.of(self.plan.originals, [*self.plan.shadows(), *self.plan.config.seeds]))
-
-    def parted(self) -> tuple[int, int]:
-        """How many of a method's models, and of the retrained ones, attacks learn from: half, but no repeat."""
-        found = sizes(self.plan)
-        return found["unlearned_fit"], found["retrained_fit"]
 
     def pool(self, progress: Progress) -> tuple[list[Record], Arrays]:
         """Floors: one half of the retrained models against the other, as if a method had made it."""
@@ -169,9 +162,10 @@ class Auditor:
         if row.method.identity:
             made = len(self.plan.unlearned())
             places = [*range(made), *range(len(self.plan.shadows()), len(self.originals))]
-            return Sides(self.originals.only(np.array(places)), self.retrained, self.parted(), seeds)
-        unlearned = self.observer.runs(shadows, repeats)
-        return Sides(unlearned, self.retrained, (min(self.parted()[0], len(shadows)), self.parted()[1]), seeds)
+            unlearned = self.originals.only(np.array(places))
+        else:
+            unlearned = self.observer.runs(shadows, repeats)
+        return Sides(unlearned, self.retrained, (len(unlearned) // 2, len(self.retrained) // 2), seeds)
 
     def _audited(self, method: str, sides: Sides) -> tuple[list[Record], Arrays]:
         records: list[Record] = []
@@ -235,15 +229,15 @@ class Auditor:
     def _numbers(self, method: str, name: str, found: Found, sides: Sides) -> list[Record]:
         """Records of an attack that tells a method's models from retrained ones."""
         area, status = found.area, found.status
-        p = area.p()
-        if self.attacks[name].headline and status == "ok":
+        p, exact = area.p(), self.attacks[name].headline
+        if exact:
             odds = [logits.phi(side.forget.logits, side.forget.labels) for side in (sides.unlearned, sides.retrained)]
             finite = [values[np.isfinite(values).all(axis=1)] for values in odds]
-            p = permutation.permutation_p(finite[0], finite[1], seed=self._seed(name))
+            p = permutation.exchangeable_p(finite[0], finite[1], seed=self._seed(name))
         margin = self.plan.config.audit.margin
         records = [
             self._record(method, f"attack_auc:{name}", area.value, area.low, area.high, len(area.models), status),
-            self._record(method, f"attack_p:{name}", p, status=status),
+            self._record(method, f"attack_p:{name}", p, status="ok" if exact and p >= 0 else status),
             self._record(method, f"attack_equivalence_p:{name}", area.p_equivalent(margin), status=status),
             *self._single(method, f"attack_auc:{name}", area.models, sides.repeats),
         ]

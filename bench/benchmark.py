@@ -6,21 +6,24 @@ import contextlib
 import datetime
 import importlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import machine, plan, pool, records, registry, runner, scenarios, shadows, store
+from bench import given, machine, plan, pool, records, registry, runner, scenarios, shadows, store
 from bench.config import Config
 from bench.interface import UsageError
 from bench.progress import Progress
 from bench.recipe import load_recipe
 
 
-def run(config: Config, store_folder: Path, out: Path, *, jobs: int, force: bool, command: str) -> tuple[str, bool]:
-    """Carry a config out and write the results folder.
+def run(
+    config: Config, store_folder: Path, out: Path, *, jobs: int, force: bool, command: str,
+    name: str = "", weights: Sequence[given.Weights] = (),
+) -> tuple[str, bool]:  # fmt: skip
+    """Carry a config out and write the results folder; `weights` made elsewhere are a row of this `name`.
 
     Returns:
         The table as Markdown, and whether any run of a method failed.
@@ -29,12 +32,13 @@ def run(config: Config, store_folder: Path, out: Path, *, jobs: int, force: bool
     with clock.phase("plan"):
         entries = store.Store(store_folder)
         planned = plan.make(config)
+        planned.rows += [given.row(planned, weights, name)] if weights else []
     machine.require_device(config.device)
     print(first_line(planned), flush=True)
     if force:
         for _, kind, key in planned.jobs():
             entries.drop(kind, key)
-    results = entries.mending(lambda: _carry_out(planned, entries, jobs, clock, command))
+    results = entries.mending(lambda: _carry_out(planned, entries, jobs, clock, command, weights))
     records.save(out, results)
     with clock.phase("report"), registry.no_lazy_torch():
         import reports
@@ -70,8 +74,9 @@ def run_parts(
 
 
 def _carry_out(
-    planned: plan.Plan, entries: store.Store, jobs: int, clock: runner.Clock, command: str
-) -> records.Results:
+    planned: plan.Plan, entries: store.Store, jobs: int, clock: runner.Clock, command: str,
+    weights: Sequence[given.Weights],
+) -> records.Results:  # fmt: skip
     """Do what is missing. Raises Damaged where an entry that is read is not whole."""
     from bench import audit, evaluation
 
@@ -82,6 +87,8 @@ def _carry_out(
             if imports.ident is not None:
                 imports.join()  # nothing may run beside what is timed next
         with clock.phase("unlearn"):
+            if weights:
+                given.keep(planned, planned.rows[-1], weights, entries)
             failures = runner.run_methods(planned, entries, progress)
             reasons = {key: failure.reason for key, failure in failures.items()}
         with clock.phase("unlearn for the attacks"):
@@ -278,7 +285,7 @@ def _network(config: Config) -> str:
 
 def _timed_elsewhere(methods: list[dict[str, Any]]) -> list[str]:
     """Methods that were timed by other processes than retrain; ratios compare what one process timed."""
-    sessions = {method["name"]: {note["session"] for note in method["notes"]} for method in methods}
+    sessions = {m["name"]: {note["session"] for note in m["notes"] if note["session"]} for m in methods}
     return sorted(name for name, own in sessions.items() if own and own != sessions["retrain"])
 
 
@@ -288,6 +295,11 @@ def _recipe_changes(config: Config) -> dict[str, Any]:
         named = load_recipe(config.recipe.name).model_dump()
         return {name: value for name, value in config.recipe.model_dump().items() if value != named[name]}
     return {}
+
+
+def _summary(row: plan.Row, config: Config) -> str:
+    files = ", ".join(Path(file).name for file, _ in row.given)
+    return f"Weights from {files}" if files else registry.summary("methods", config.entry(row.name))
 
 
 def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: dict[str, str]) -> dict[str, Any]:
@@ -303,11 +315,12 @@ def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: d
             notes.append({"seed": item.repeat, "step": item.request.step, **said})
     return {
         "name": row.name,
-        "summary": registry.summary("methods", config.entry(row.name)),
+        "summary": _summary(row, config),
         "needs": row.method.reads().words(),
         "cite": row.method.cite,
         "settings": settings,
         "tuned": {name: value for name, value in settings.items() if values[name] != defaults[name]},
+        "files": [{"name": Path(file).name, "sha256": digest} for file, digest in row.given],
         "status": f"skipped: {row.skipped}" if row.skipped else failed[0] if failed else "ok",
         "notes": notes,
     }

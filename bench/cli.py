@@ -117,6 +117,39 @@ def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
     return FAILED if failed else OK
 
 
+def _audit(chosen: argparse.Namespace) -> int:
+    from bench import config, given, parts
+
+    _prepare(chosen)
+    parts.require_whole(chosen.preset, "audit")
+    scenario, changes = given.request(chosen.request)
+    weights = [given.read(path) for path in chosen.models]
+    flags = {name: getattr(chosen, name) for name in RUN_FLAGS if name != "scenario"}
+    flags |= {"scenario": scenario, "methods": chosen.methods or ",".join(config.BASELINES)}
+    resolved = config.resolve(chosen.preset, flags, [*changes, *chosen.changes])
+    name = given.row_name(chosen.name or chosen.models[0].stem, resolved.rows())
+    from bench import benchmark
+
+    out = benchmark.prepare_out(resolved, chosen.out)
+    text, failed = benchmark.run(
+        resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=_audited(chosen), name=name,
+        weights=weights,
+    )  # fmt: skip
+    print(text)
+    print(f"\ntable, LaTeX, figures and page: {out}", file=sys.stderr)
+    return FAILED if failed else OK
+
+
+def _audited(chosen: argparse.Namespace) -> str:
+    import shlex
+
+    files = [word for path in chosen.models for word in ("--model", str(path))]
+    named = ["--name", chosen.name] if chosen.name else []
+    words = [*files, "--request", str(chosen.request), *named]
+    flags = [name for name in RUN_FLAGS if name != "scenario"]
+    return " ".join(["python run_benchmark.py audit", *map(shlex.quote, words), *_words(chosen, flags)])
+
+
 def _command(chosen: argparse.Namespace) -> str:
     return " ".join(["python run_benchmark.py", *_words(chosen, RUN_FLAGS)])
 
@@ -156,7 +189,7 @@ def _words(chosen: argparse.Namespace, flags: Sequence[str]) -> list[str]:
     """The flags that decide the numbers, as one would type them again."""
     import shlex
 
-    words: list[str] = [] if (chosen.verb, chosen.preset) == ("run", "digits") else ["--preset", chosen.preset]
+    words: list[str] = [] if chosen.verb != "tune" and chosen.preset == "digits" else ["--preset", chosen.preset]
     for name in flags:
         if (value := getattr(chosen, name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -218,4 +251,12 @@ def _compare(chosen: argparse.Namespace) -> int:
     return FAILED if moved else OK
 
 
-ACTS = {"run": _run, "tune": _tune, "list": _list, "check": _check, "report": _report, "compare": _compare}
+ACTS = {
+    "run": _run,
+    "audit": _audit,
+    "tune": _tune,
+    "list": _list,
+    "check": _check,
+    "report": _report,
+    "compare": _compare,
+}

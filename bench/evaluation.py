@@ -102,6 +102,8 @@ class _Evaluator:
         """What the run cost; preparation counts for the first request."""
         meta = self.store.meta("unlearned", run.key)
         who: dict[str, Any] = {"method": row.name, "seed": str(run.repeat), "status": meta["status"]}
+        if meta["seconds_request"] is None:  # weights made elsewhere
+            return []
         step, read = run.request.step, dict(meta["samples_read"])
         records = [_record(who, step, "-", "seconds_request", meta["seconds_request"])]
         if run.prepared and run.previous is None:

@@ -82,6 +82,7 @@ class Row:
     key: str = ""
     shadows: tuple[tuple[Run, ...], ...] = ()
     audit_key: str = ""
+    given: tuple[tuple[str, str], ...] = ()  # files and SHA-256 of weights made elsewhere, where the runs are those
 
 
 @dataclass
@@ -208,8 +209,8 @@ def make(config: Config) -> Plan:
     recipe_key = _model_kind(config, plan.dataset)
     plan.retrained = [_pool(plan, recipe_key, "retrained", r.step, scenarios.reference_data(r)) for r in plan.requests]
     plan.attack_keys = _attack_keys(plan)
-    plan.reference_key = _evaluation_key(plan, "reference", [])
-    plan.audit_key = _audit_key(plan, [], [])
+    plan.reference_key = evaluation_key(plan, "reference", [])
+    plan.audit_key = audit_key(plan, [], [])
     plan.rows = [row(plan, name) for name in config.rows()]
     return plan
 
@@ -275,8 +276,8 @@ def row(plan: Plan, name: str) -> Row:
     runs = tuple(run for chain in chains for run in chain)
     # The original's models are there already.
     shadows = () if method.identity else tuple(_chain(plan, name, method, code, number) for number in plan.unlearned())
-    made = Row(name, method, runs, key=_evaluation_key(plan, name, [run.key for run in runs]), shadows=shadows)
-    return replace(made, audit_key=_audit_key(plan, [run.key for run in runs], [chain[-1].key for chain in shadows]))
+    made = Row(name, method, runs, key=evaluation_key(plan, name, [run.key for run in runs]), shadows=shadows)
+    return replace(made, audit_key=audit_key(plan, [run.key for run in runs], [chain[-1].key for chain in shadows]))
 
 
 def _chain(plan: Plan, name: str, method: Method, code: str, of: int | str) -> tuple[Run, ...]:
@@ -349,7 +350,7 @@ def _attack(plan: Plan, name: str, attack: Attack) -> dict[str, Any]:
     }
 
 
-def _audit_key(plan: Plan, runs: Sequence[str], shadows: Sequence[str]) -> str:
+def audit_key(plan: Plan, runs: Sequence[str], shadows: Sequence[str]) -> str:
     """Where the audit of a method with these runs is kept, or that of the retrained pool; empty without attacks."""
     attacks = plan.attacks()
     if not attacks:
@@ -365,7 +366,8 @@ def _audit_key(plan: Plan, runs: Sequence[str], shadows: Sequence[str]) -> str:
     )
 
 
-def _evaluation_key(plan: Plan, name: str, runs: list[str]) -> str:
+def evaluation_key(plan: Plan, name: str, runs: list[str]) -> str:
+    """Where the readouts of a row with these runs are kept, or of the retrained pool."""
     return store.key(
         name=name,
         runs=runs,

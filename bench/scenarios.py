@@ -32,15 +32,19 @@ class SampleRemoval(Scenario):
     """Some training samples must go: of one class, as in the paper's Table 1, or drawn from all."""
 
     cite: ClassVar[str] = "hoang2024pgu"
-    draw: Literal["random", "class_random", "class_first"] = Field(
-        default="random", description="from all samples, from one class, or the first of one class in file order"
+    draw: Literal["random", "class_random", "class_first", "listed"] = Field(
+        default="random",
+        description="from all samples, from one class, the first of one class in file order, or those `listed`",
     )
     count: int = Field(default=60, ge=1, description="samples to forget")
     target_class: int = Field(default=0, ge=0, description="the class for class_random and class_first")
     draw_seed: int = Field(default=0, ge=0, description="another value draws other samples")
+    listed: tuple[int, ...] = Field(default=(), description="places in the training set, for listed")
 
     def requests(self, labels: np.ndarray, classes: int, seed: int) -> list[Request]:
-        """One request of `count` samples."""
+        """One request of `count` samples, or of those listed."""
+        if self.draw == "listed":
+            return [_request(labels, _require_places(self.listed, len(labels)))]
         _require_classes((self.target_class,), classes)
         pool = np.arange(len(labels)) if self.draw == "random" else np.flatnonzero(labels == self.target_class)
         _require_count(self.count, len(pool), len(labels))
@@ -208,6 +212,18 @@ def _request(labels: np.ndarray, forget: np.ndarray, forgotten: np.ndarray | Non
     forgotten = forget if forgotten is None else forgotten
     retain = np.setdiff1d(np.arange(len(labels)), forgotten)
     return Request(forget=forget, retain=retain, forgotten=forgotten, **rest)
+
+
+def _require_places(listed: tuple[int, ...], total: int) -> np.ndarray:
+    """The places, sorted; raises UsageError for one that does not exist or comes twice."""
+    places = np.unique(np.array(listed, dtype=np.int64))
+    if len(places) and not 0 <= places[0] <= places[-1] < total:
+        strange = places[0] if places[0] < 0 else places[-1]
+        raise UsageError(f"there is no training sample {strange}: the data set has samples 0 to {total - 1}")
+    if len(places) < len(listed):
+        raise UsageError(f"the request lists {len(listed) - len(places)} of its samples twice; list each once")
+    _require_count(len(places), total, total)
+    return places
 
 
 def _require_classes(chosen: tuple[int, ...], classes: int) -> None:

@@ -59,8 +59,8 @@ def judge(found: Found, headline: str, family: Sequence[str], margin: float) -> 
         margin: of the area around 0.5, fixed in advance.
     """
     area = found.get((f"attack_auc:{headline}", "forget"))
-    if area is None or not math.isfinite(area.value):
-        return Verdict(UNCLEAR, reason=area.status if area and area.status != "ok" else "the attack was not run")
+    if area is None:
+        return Verdict(UNCLEAR, reason="the attack was not run")
     chances = holm({name: _value(found, f"attack_p:{name}") for name in family})
     apart = {name: _value(found, f"attack_equivalence_p:{name}") for name in family}
     finders = tuple(name for name in family if chances[name] < ALPHA and not apart[name] < ALPHA)
@@ -68,14 +68,19 @@ def judge(found: Found, headline: str, family: Sequence[str], margin: float) -> 
         return Verdict(*_direction(found, finders))
     if apart[headline] < ALPHA:
         return Verdict(INDISTINGUISHABLE, reason=f"area within 0.5 ± {margin:g}, p = {apart[headline]:.2g}")
+    if not math.isfinite(area.value):
+        return Verdict(UNCLEAR, reason=area.status.replace("_", " "))
     return Verdict(UNCLEAR, reason=f"area within 0.5 ± {margin:g} is not shown, nor any difference")
 
 
 def _direction(found: Found, finders: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
     shift = found.get(("phi_shift", "forget"))
-    if shift is None or not math.isfinite(shift.low + shift.high) or shift.low <= 0 <= shift.high:
+    low, high = (math.nan, math.nan) if shift is None else (shift.low, shift.high)
+    if shift is not None and math.isnan(low):  # one model: its own level is all there is
+        low = high = shift.value
+    if not (low > 0 or high < 0):
         return LEAKS, finders, "told apart, though neither surer nor less sure on average"
-    if shift.high < 0:
+    if high < 0:
         return OVER_FORGETS, finders, "less sure of the forget set than retrained models"
     return LEAKS, finders, "surer of the forget set than retrained models"
 
