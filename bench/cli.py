@@ -260,3 +260,11 @@ ACTS = {
     "report": _report,
     "compare": _compare,
 }
+    "run": _run,
+    "audit": _audit,
+    "tune": _tune,
+    "list": _list,
+    "check": _check,
+    "report": _report,
+    "compare": _compare,
+}
