@@ -163,6 +163,15 @@ def test_large_forget_sets_are_watched_on_a_fixed_thousand(samples: World) -> No
     assert np.array_equal(whitebox.watched(samples.request), samples.request.forgotten)
 
 
+def test_steps_are_those_of_a_plain_count(classes: World) -> None:
+    model, within = classes.model("retrained"), 30.0
+    settings = Deep(relearn_within=within, relearn_steps=100)
+    steps, _ = whitebox.relearn(classes.setting, model, classes.request, 90.0, settings, 1)
+    part = whitebox._part(classes.setting, classes.request.forgotten)
+    taken = whitebox._fine_tune(model.eval(), part, settings, 1, 100)
+    assert steps == next(step for step in taken if 100.0 - whitebox._error(model, part) >= 90.0 - within) > 0
+
+
 def test_nothing_forgotten_has_no_reading(samples: World) -> None:
     none = np.empty(0, dtype=np.int64)
     empty = type(samples.request)(forget=none, retain=np.arange(50), forgotten=none)
