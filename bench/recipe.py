@@ -1,4 +1,4 @@
-"""How a model is trained and how large the pool is: recipes, read from TOML files, strict."""
+"""How a model is trained, how large the pool is and how deep audits go: recipes, read from TOML files, strict."""
 
 from __future__ import annotations
 
@@ -74,6 +74,21 @@ class Audit(Strict):
     margin: float = Field(
         default=0.05, gt=0, lt=0.5, description="around 0.5, the areas that count as no difference from retraining"
     )
+
+
+class Deep(Strict):
+    """What the audits that need weights may spend on each model; SGD without augmentation or weight decay."""
+
+    models: int = Field(default=3, ge=1, le=1_000, description="repeats of every method that are audited")
+    lr: float = Field(default=1e-3, gt=0, le=10, description="learning rate of the fine-tuning")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of the fine-tuning")
+    batch_size: int = Field(default=64, ge=2, le=100_000, description="of the fine-tuning")
+    relearn_steps: int = Field(default=500, ge=0, le=1_000_000, description="most steps on the forget set")
+    relearn_within: float = Field(
+        default=5.0, ge=0, le=100, description="points below the original's forget accuracy that count as relearned"
+    )
+    recover_steps: int = Field(default=500, ge=0, le=1_000_000, description="most steps on retained data")
+    recover_epochs: int = Field(default=10, ge=0, le=10_000, description="most passes over retained data")
 
 
 def describe(error: ValidationError, name: str, cls: type[BaseModel]) -> str:

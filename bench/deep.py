@@ -1,0 +1,148 @@
+"""The deep tier of a run: which models are audited by their weights, and the audits on several processes."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import pool, runner, scenarios, seeds, workers
+from bench.interface import Request
+from bench.logits import error_percent
+from bench.plan import BENCH, Place, Plan, place
+from bench.progress import Progress
+from bench.recipe import Deep
+from bench.store import Damaged, Store, StoreError, code_version, key
+
+if TYPE_CHECKING:
+    from bench.unlearning import Setting
+
+CODE = ("whitebox.py", "loop.py", "dataview.py", "logits.py")
+KIND = "whitebox"  # of the store's entries
+CONTROL = "reference"  # the retrained pool, as in other records
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to audit.
+
+    `kind` and `source` name the entry with its weights, `original` the model it came from (for a retrained one, the
+    original of the same repeat). `method` is its row, or `reference`.
+    """
+
+    key: str
+    kind: str
+    source: str
+    original: str
+    seed: int
+    request: Request
+    method: str
+    repeat: int
+
+
+def jobs_of(plan: Plan, deep: Deep) -> list[Job]:
+    """What is audited: after the last request, the first `deep.models` repeats of every row and of retraining.
+
+    The originals are the row `original`, which every plan has.
+    """
+    request, repeats = plan.requests[-1], plan.config.seeds[: deep.models]
+    shared = key(
+        settings=deep.model_dump(exclude={"models"}),
+        forget=request.forgotten,
+        labels=plan.labels[request.forgotten],
+        retain=scenarios.reference_data(request),
+        code=code_version(*(BENCH / name for name in CODE)),
+    )
+
+    def job(kind: str, source: str, row: str, method: str, repeat: int) -> Job:
+        original = plan.repeat(plan.originals, repeat).key
+        seed = seeds.derive(plan.config.seed, "deep", method, repeat)
+        own = key(shared=shared, kind=kind, source=source, original=original, seed=seed)
+        return Job(own, kind, source, original, seed, request, row, repeat)
+
+    retrained = [(repeat, plan.repeat(plan.retrained[-1], repeat).key) for repeat in repeats]
+    runs = [(row.name, run) for row in plan.rows for run in row.runs if run.last and run.repeat in repeats]
+    return [job("model", source, CONTROL, CONTROL, repeat) for repeat, source in retrained] + [
+        job("unlearned", run.key, name, run.method, run.repeat) for name, run in runs
+    ]
+
+
+def missing(jobs: Sequence[Job], store: Store) -> list[Job]:
+    """The jobs that the store lacks, each key once."""
+    return list({job.key: job for job in jobs if not store.has(KIND, job.key)}.values())
+
+
+def carry_out(
+    plan: Plan, jobs: Sequence[Job], deep: Deep, store: Store, processes: int, progress: Progress
+) -> dict[str, str]:
+    """Audit the models that the store lacks, on several processes; returns why audits failed, by the jobs' keys.
+
+    A model that is not in the store, since its method failed, is left out. Raises StoreError, and Damaged where an
+    entry that is read is not whole.
+    """
+    todo = [job for job in missing(jobs, store) if store.has(job.kind, job.source)]
+    if not todo:
+        return {}
+    import joblib
+
+    where = place(plan.config)
+    _setting(where)  # forked workers inherit it
+    with workers.processes(min(processes, len(todo)), plan.config.device, _reporter(todo, progress)) as parallel:
+        reasons = parallel(joblib.delayed(serve)(job, where, plan.labels, deep, store) for job in todo)
+    return {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
+
+
+def _reporter(todo: Sequence[Job], progress: Progress) -> Callable[[], None]:
+    """What joblib calls after every task; with one process it does once more at the end."""
+    finished = 0
+
+    def report() -> None:
+        nonlocal finished
+        if finished < len(todo):
+            finished += 1
+            progress.done(f"audited the weights of {finished} of {len(todo)} models")
+
+    return report
+
+
+def serve(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store) -> str:
+    """Audit one model and keep what that says; returns why it failed, or nothing. Runs in a worker process."""
+    workers.begin()
+    start = time.perf_counter()
+    try:
+        found = _audited(job, where, labels, deep, store)
+    except (StoreError, Damaged):  # a full disk or a damaged entry is not the model's fault
+        raise
+    except (Exception, SystemExit) as error:
+        return f"failed: {type(error).__name__}: {error}".split("\n")[0]
+    store.put(KIND, job.key, {}, found | {"seconds": time.perf_counter() - start})
+    return ""
+
+
+def _audited(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store) -> dict[str, Any]:
+    from bench import whitebox
+
+    setting = replace(_setting(where), labels=labels)
+    arrays, meta = store.get(job.kind, job.source)
+    before, _ = store.get("model", job.original)
+    model, original = runner.model_of(setting, arrays), runner.model_of(setting, before)
+    rows = whitebox.watched(job.request)
+    accuracy = 100.0 - float(error_percent(before["logits/train"][rows], labels[rows]))
+    found = whitebox.audit_model(setting, model, job.request, accuracy, deep, job.seed)
+    weights = whitebox.weight_change(model, original)
+    said = [meta.get("status", "ok"), "diverged" if math.isnan(weights["weight_distance"]) else "ok"]
+    status = " and ".join(word for word in said if word != "ok") or "ok"
+    samples = {"forget": len(job.request.forgotten), "weights": sum(p.numel() for p in model.parameters())}
+    return {**found, **weights, "status": status, "n": samples}
+
+
+@functools.cache
+def _setting(where: Place) -> Setting:
+    """What all models of one place share; its data set holds no test data."""
+    dataset = pool.loaded(where[0], test=False)
+    return runner.setting_of(where, dataset, dataset.train_y)
