@@ -78,7 +78,7 @@ def _carry_out(
     weights: Sequence[given.Weights],
 ) -> records.Results:  # fmt: skip
     """Do what is missing. Raises Damaged where an entry that is read is not whole."""
-    from bench import audit, evaluation
+    from bench import audit, deep_records, evaluation
 
     with Progress(runner.missing(planned, entries)) as progress:
         with clock.phase("train"):
@@ -94,11 +94,13 @@ def _carry_out(
         with clock.phase("unlearn for the attacks"):
             reasons |= shadows.unlearn(planned, entries, jobs, progress)
             shadows.look(planned, entries, list(reasons), jobs, progress)
+        with clock.phase("audit weights"):
+            found = deep_records.carry_out(planned, entries, jobs, progress)
         with clock.phase("read out"):
             numbers, samples = evaluation.collect(planned, entries, reasons, progress)
         with clock.phase("attack"):
-            found, scores = audit.collect(planned, entries, reasons, progress)
-            numbers, samples = numbers + found, samples | scores
+            told, scores = audit.collect(planned, entries, reasons, progress)
+            numbers, samples = numbers + told + found, samples | scores
     description = describe(planned, entries, reasons, clock, command)
     return records.Results(description, numbers, samples, runner.tracebacks(planned, failures))
 
@@ -206,7 +208,8 @@ UNSCIENTIFIC = {"method_settings", "scenario_settings", "methods", "provenance",
 
 def scientific(config: Config) -> dict[str, Any]:
     """The config as plain values, settings of every row written out."""
-    values = config.model_dump(mode="json", exclude=UNSCIENTIFIC)
+    unasked = set() if config.audit.level == "deep" else {"deep"}
+    values = config.model_dump(mode="json", exclude=UNSCIENTIFIC | unasked)
     values["methods"] = config.rows()
     values["scenario_settings"] = config.scenario_settings.model_dump(mode="json")
     values["method_settings"] = {name: config.method(name).model_dump(mode="json") for name in config.rows()}

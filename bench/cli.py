@@ -260,11 +260,3 @@ ACTS = {
     "report": _report,
     "compare": _compare,
 }
-    "run": _run,
-    "audit": _audit,
-    "tune": _tune,
-    "list": _list,
-    "check": _check,
-    "report": _report,
-    "compare": _compare,
-}

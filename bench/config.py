@@ -19,7 +19,7 @@ from bench.attack import Attack
 from bench.datasets import SUBSET
 from bench.interface import SCENARIOS, Method, UsageError
 from bench.preset import NOTHING
-from bench.recipe import Audit, Recipe, Shadow, Strict, describe, load_recipe
+from bench.recipe import Audit, Deep, Recipe, Shadow, Strict, describe, load_recipe
 
 BASELINES = ("original", "retrain")  # rows that every table has
 QUICK = ("pgu", "scrub")  # the methods of a preset that names none
@@ -40,6 +40,7 @@ class Config(Strict):
     attack_settings: dict[str, dict[str, Any]]  # by attack
     shadow: Shadow
     audit: Audit
+    deep: Deep
     seeds: tuple[int, ...]
     seed: int = Field(ge=0, description="root of every random stream")
     device: str
@@ -117,6 +118,7 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = (), 
         attack_settings=_attack_settings(tables, attacks, edits),
         shadow=_section("shadow", Shadow, tables.get("shadow", {}) | edits.get("shadow", {})),
         audit=_section("audit", Audit, _audit(tables, run) | edits.get("audit", {})),
+        deep=_section("deep", Deep, tables.get("deep", {}) | edits.get("deep", {})),
         seeds=_seeds(run.get("seeds", 5)),
         seed=_whole("seed", run.get("seed", 0)),
         device=run.get("device", "cpu"),
@@ -278,7 +280,7 @@ def _seeds(value: Any) -> tuple[int, ...]:
     return chosen
 
 
-SECTIONS = ("recipe", "shadow", "scenario", "audit")
+SECTIONS = ("recipe", "shadow", "scenario", "audit", "deep")
 
 
 def editable(run: Mapping[str, Any]) -> dict[str, str]:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from bench import pool, runner, scenarios, seeds, workers
+from bench import chains, runner, scenarios, seeds, workers
 from bench.interface import Request
 from bench.logits import error_percent
 from bench.plan import BENCH, Place, Plan, place
 from bench.progress import Progress
 from bench.recipe import Deep
 from bench.store import Damaged, Store, StoreError, code_version, key
-
-if TYPE_CHECKING:
-    from bench.unlearning import Setting
 
 CODE = ("whitebox.py", "loop.py", "dataview.py", "logits.py")
 KIND = "whitebox"  # of the store's entries
@@ -91,7 +87,7 @@ def carry_out(
     import joblib
 
     where = place(plan.config)
-    _setting(where)  # forked workers inherit it
+    chains.setting_at(where, test=False)  # forked workers inherit it
     with workers.processes(min(processes, len(todo)), plan.config.device, _reporter(todo, progress)) as parallel:
         reasons = parallel(joblib.delayed(serve)(job, where, plan.labels, deep, store) for job in todo)
     return {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
@@ -127,7 +123,7 @@ def serve(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store) 
 def _audited(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store) -> dict[str, Any]:
     from bench import whitebox
 
-    setting = replace(_setting(where), labels=labels)
+    setting = replace(chains.setting_at(where, test=False), labels=labels)
     arrays, meta = store.get(job.kind, job.source)
     before, _ = store.get("model", job.original)
     model, original = runner.model_of(setting, arrays), runner.model_of(setting, before)
@@ -139,10 +135,3 @@ def _audited(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Stor
     status = " and ".join(word for word in said if word != "ok") or "ok"
     samples = {"forget": len(job.request.forgotten), "weights": sum(p.numel() for p in model.parameters())}
     return {**found, **weights, "status": status, "n": samples}
-
-
-@functools.cache
-def _setting(where: Place) -> Setting:
-    """What all models of one place share; its data set holds no test data."""
-    dataset = pool.loaded(where[0], test=False)
-    return runner.setting_of(where, dataset, dataset.train_y)

@@ -123,6 +123,7 @@ class Plan:
                 yield f"unlearn for the attacks, {row.name}", "shadow", chain[-1].key
         yield from (("see the forget set shifted", "views", key) for key in self.views())
         yield from ((f"fit the attack {name}", "attack", key) for name, key in self.attack_keys.items())
+        yield from self.deep()
         yield "read out the retrained pool", "evaluation", self.reference_key
         if self.audit_key:
             yield "audit the retrained pool", "audit", self.audit_key
@@ -145,6 +146,13 @@ class Plan:
     def attacks(self) -> dict[str, Attack]:
         """The attacks of the run by name."""
         return {registry.short_name(entry): self.config.attack(entry) for entry in self.config.attacks}
+
+    def deep(self) -> Iterator[tuple[str, str, str]]:
+        """The jobs of audits by weights, where they are wanted."""
+        from bench import deep
+
+        if self.config.audit.level == "deep":
+            yield from (("audit weights", deep.KIND, job.key) for job in deep.jobs_of(self, self.config.deep))
 
     def views(self) -> dict[str, tuple[str, str]]:
         """Models that must be seen on shifted copies of the forget set: kind and key of each, by that of what is seen.

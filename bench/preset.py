@@ -1,10 +1,10 @@
 """Reads and writes preset files: tables of settings over those of a base preset, and where tuned values come from.
 
 A preset is a TOML file with, perhaps, the name of a `base` preset that it changes, and the tables `[run]`, `[recipe]`,
-`[shadow]`, `[audit]`, `[scenario.NAME]`, `[attack.NAME]`, `[method.NAME]` and, for values that differ by scenario,
-`[tuned.SCENARIO.NAME]`. NAME of a method from a file is the file's name with `.py`; `"none"` is no value, for fields
-that may be without one. `[provenance]` is what `tune` writes beside the values that it chose. A preset may also list
-parts, `[[part]]`, which one command runs one after another; see `Part`.
+`[shadow]`, `[audit]`, `[deep]`, `[scenario.NAME]`, `[attack.NAME]`, `[method.NAME]` and, for values that differ by
+scenario, `[tuned.SCENARIO.NAME]`. NAME of a method from a file is the file's name with `.py`; `"none"` is no value, for
+fields that may be without one. `[provenance]` is what `tune` writes beside the values that it chose. A preset may also
+list parts, `[[part]]`, which one command runs one after another; see `Part`.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ class Preset(Strict):
     recipe: dict[str, Any] = {}
     shadow: dict[str, Any] = {}
     audit: dict[str, Any] = {}
+    deep: dict[str, Any] = {}
     scenario: dict[str, dict[str, Any]] = {}
     method: dict[str, dict[str, Any]] = {}
     tuned: dict[str, dict[str, dict[str, Any]]] = {}

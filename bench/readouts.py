@@ -221,7 +221,9 @@ def _range(metric: str, level: float) -> tuple[float, float]:
         return (-math.inf, math.inf) if math.isnan(level) else (-level, 100.0 - level)
     if metric.startswith(("error", "confusion", "predicted_share")):
         return 0.0, 100.0
-    if metric in ("class_shift_tv", "log_entropy_ks", "log_entropy_js"):
+    if metric == "recovered_error":
+        return 0.0, 100.0
+    if metric in ("relearn_censored", "class_shift_tv", "log_entropy_ks", "log_entropy_js"):
         return 0.0, 1.0
     return (0.0, math.inf) if metric.startswith(("log_entropy", "seconds")) else (-math.inf, math.inf)
 

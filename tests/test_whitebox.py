@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bench import audited, config, deep, plan, pool, runner, store, whitebox
+from bench import config, deep, deep_records, plan, pool, runner, store, whitebox
 from bench.interface import Record
 from bench.logits import error_percent
 from bench.progress import Progress
@@ -268,7 +268,7 @@ def test_the_control_and_every_row_are_audited_but_for_runs_that_failed(classes:
     entries = copied(classes, tmp_path)
     classes.carry_out(entries, jobs)
     assert {job.method for job in deep.missing(jobs, entries)} == {"faulty"}
-    assert {r.method for r in audited.records(classes.plan, QUICK, entries)} == {
+    assert {r.method for r in deep_records.records(classes.plan, QUICK, entries)} == {
         "reference",
         "original",
         "retrain",
@@ -309,7 +309,7 @@ def test_an_audit_that_fails_says_so(classes: World, tmp_path: Path, monkeypatch
     monkeypatch.setattr(deep, "_audited", fail)
     reasons = classes.carry_out(entries, jobs)
     assert reasons == {job.key: "failed: RuntimeError: no memory" for job in jobs}
-    found = audited.records(classes.plan, QUICK, entries, reasons)
+    found = deep_records.records(classes.plan, QUICK, entries, reasons)
     assert [(r.method, r.seed, r.status) for r in found] == [
         (job.method, str(job.repeat), "failed: RuntimeError: no memory") for job in jobs
     ]
@@ -327,7 +327,7 @@ def test_the_last_request_of_several_covers_all_that_was_forgotten(tmp_path: Pat
     jobs = deep.jobs_of(world.plan, QUICK)
     assert {len(job.request.forgotten) for job in jobs} == {20}
     assert world.carry_out(world.store, jobs) == {}
-    found = audited.records(world.plan, QUICK, world.store)
+    found = deep_records.records(world.plan, QUICK, world.store)
     assert {record.step for record in found} == {1}
     assert {record.n for record in found if record.seed == "0" and record.part == "forget"} == {20}
 
@@ -343,7 +343,7 @@ def only(found: Sequence[Record], method: str, metric: str, seed: str = "all") -
 def test_records_compare_with_the_retrained_models(classes: World) -> None:
     jobs = deep.jobs_of(classes.plan, QUICK)
     classes.carry_out(classes.store, jobs)
-    found = audited.records(classes.plan, QUICK, classes.store)
+    found = deep_records.records(classes.plan, QUICK, classes.store)
     audits = {(job.method, job.repeat): one for job, one in zip(jobs, readings(classes.store, jobs), strict=True)}
     own, control = audits["pgu", 1], [audits["reference", repeat] for repeat in (0, 1)]
     assert own and all(control)
@@ -378,12 +378,12 @@ def audit(steps: float, censored: int) -> dict[str, Any]:
     ],
 )
 def test_ratios_of_relearning(own: tuple[int, int], control: list[tuple[int, int]], ratio: float | None) -> None:
-    found = audited._ratio(audit(*own), [audit(*one) for one in control], QUICK)
+    found = deep_records._ratio(audit(*own), [audit(*one) for one in control], QUICK)
     assert math.isnan(found) if ratio is None else found == ratio
 
 
 def test_known_medians() -> None:
-    median = audited.kaplan_meier_median
+    median = deep_records.kaplan_meier_median
     assert median([3, 1, 2], [False] * 3) == 2
     assert median([500, 4, 500], [True, False, True]) == math.inf
     assert median([500, 4, 8], [True, False, False]) == 8
@@ -395,7 +395,7 @@ def test_known_medians() -> None:
 
 @given(st.lists(st.integers(0, 9), min_size=1), st.integers(1, 9))
 def test_the_median_is_the_plain_one_wherever_the_budget_allows(steps: list[int], budget: int) -> None:
-    found = audited.kaplan_meier_median([min(s, budget) for s in steps], [s > budget for s in steps])
+    found = deep_records.kaplan_meier_median([min(s, budget) for s in steps], [s > budget for s in steps])
     plain = sorted(steps)[(len(steps) - 1) // 2]
     assert found == (plain if plain <= budget else math.inf)
 

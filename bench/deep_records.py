@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench import statistics
+from bench import deep, readouts, statistics
 from bench.deep import CONTROL, KIND, Job, jobs_of
 from bench.interface import Record
 from bench.plan import Plan
+from bench.progress import Progress
 from bench.recipe import Deep
 from bench.store import Store
 
@@ -25,6 +26,17 @@ METRICS = {
     "weight_cosine": "-",
     "weights_changed": "-",
 }
+
+
+def carry_out(plan: Plan, store: Store, processes: int, progress: Progress) -> list[Record]:
+    """Audit the weights where the config asks for it: all records, with summaries; else none."""
+    if plan.config.audit.level != "deep":
+        return []
+    chosen = plan.config.deep
+    reasons = deep.carry_out(plan, deep.jobs_of(plan, chosen), chosen, store, processes, progress)
+    found = records(plan, chosen, store, reasons)
+    counted = [record for record in found if record.metric != "relearn_steps"]  # its summary is a median already
+    return found + readouts.summarize(counted, [record for record in found if record.method == CONTROL])
 
 
 def records(plan: Plan, deep: Deep, store: Store, failures: Mapping[str, str] | None = None) -> list[Record]:
