@@ -38,7 +38,7 @@ class Job:
     seed: int
     request: Request
     method: str
-    repeat: int
+    repeat: int | str
 
 
 def jobs_of(plan: Plan, deep: Deep) -> list[Job]:
@@ -55,7 +55,7 @@ def jobs_of(plan: Plan, deep: Deep) -> list[Job]:
         code=code_version(*(BENCH / name for name in CODE)),
     )
 
-    def job(kind: str, source: str, row: str, method: str, repeat: int) -> Job:
+    def job(kind: str, source: str, row: str, method: str, repeat: int | str) -> Job:
         original = plan.repeat(plan.originals, repeat).key
         seed = seeds.derive(plan.config.seed, "deep", method, repeat)
         own = key(shared=shared, kind=kind, source=source, original=original, seed=seed)
