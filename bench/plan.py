@@ -161,8 +161,7 @@ class Plan:
         """
         if not any(attack.views for attack in self.attacks().values()):
             return {}
-        originals = self.of(self.originals, [*self.unlearned(), *self.config.seeds])
-        sources = [("model", model.key) for model in (*originals, *self.retrained[-1])]
+        sources = [("model", model.key) for model in (*self.originals, *self.retrained[-1])]
         sources += [("unlearned", run.key) for row in self.rows for run in row.runs if run.last]
         return {view_key(source, self.requests[-1]): (kind, source) for kind, source in sources}
 

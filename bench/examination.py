@@ -1,0 +1,231 @@
+"""Attacks and distances on one method's models against retrained ones: arrays in, records out.
+
+Models are parted once for all attacks: those to learn from and those to be judged are never the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from bench import distances, logits, permutation, roc, statistics
+from bench.attack import Attack, Known, Seen
+from bench.interface import Record, UsageError
+from bench.seeds import derive
+from bench.store import Damaged
+
+Arrays = dict[str, np.ndarray]
+FALSE = {"attack_tpr_1": 0.01, "attack_tpr_01": 0.001}  # false positive rates at which true ones are told
+FEWEST = 4  # models a side below which an attack that knows the method learns nothing worth a number
+
+
+@dataclass(frozen=True)
+class Sides:
+    """A method's models and retrained ones; the first half of each is what attacks that know the method learn from.
+
+    `repeats` are the seeds of the last of the method's models, which are reported one by one.
+    """
+
+    unlearned: Seen
+    retrained: Seen
+    repeats: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> tuple[Seen, Seen]:
+        """The finite models to learn from."""
+        halves = [side.only(slice(len(side) // 2)) for side in (self.unlearned, self.retrained)]
+        members, others = (half.only(half.finite()) for half in halves)
+        return members, others
+
+    @property
+    def judged(self) -> tuple[Seen, Seen]:
+        """The models that are judged, and the retrained ones that they are judged against."""
+        members, others = (side.only(slice(len(side) // 2, None)) for side in (self.unlearned, self.retrained))
+        return members, others
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one attack found: the area, the scores behind it, and why there is no number, if there is none."""
+
+    area: roc.Area = roc.NOTHING
+    positives: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    negatives: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    status: str = "ok"
+
+
+@dataclass(frozen=True)
+class Single:
+    """What an attack on single models makes of some: area of the forget set against unseen data, and the percent of
+    the forget set that it calls members, float64 `[models]`; and why there is no number, if there is none."""
+
+    area: roc.Area = roc.NOTHING
+    rates: np.ndarray = field(default_factory=lambda: np.empty(0))
+    status: str = "ok"
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """What all methods of a run have in common: the attacks by name, the margin of the verdict, the step, the seed."""
+
+    attacks: Mapping[str, Attack]
+    margin: float
+    step: int = 0
+    seed: int = 0
+
+    def examine(
+        self, method: str, sides: Sides, taught: Mapping[str, Arrays], usual: Mapping[str, Single], last: int
+    ) -> tuple[list[Record], Arrays]:
+        """Every attack and distance on one method: records, and the scores behind the figures.
+
+        Args:
+            taught: by name, what attacks that know originals have learned.
+            usual: by name, what attacks on single models make of the retrained ones.
+            last: how many of the retrained models, from the end, those that know originals have not learned from; they
+                judge the method's repeats, since its other models come from originals that they know.
+        """
+        records: list[Record] = []
+        arrays: Arrays = {}
+        for name, attack in self.attacks.items():
+            if attack.knows == "model":
+                records += self.population(method, name, sides, usual[name])
+                continue
+            if attack.knows == "original":
+                own = sides.unlearned.only(slice(len(sides.unlearned) - len(sides.repeats), None))
+                retrained = sides.retrained.only(slice(len(sides.retrained) - last, None))
+                found = self.judge(name, taught[name], own, retrained)
+            else:
+                found = self.learned(name, sides)
+            records += self.numbers(method, name, found, sides)
+            if attack.headline or attack.knows == "original":
+                arrays[f"score:{name}/{method}"] = found.positives
+            if attack.headline:
+                arrays[f"negatives:{name}/{method}"] = found.negatives
+                arrays["compared"] = np.abs(found.area.models - 0.5)
+        return records + distances.measure(sides.unlearned, sides.retrained, method, self.step), arrays
+
+    def learned(self, name: str, sides: Sides) -> Found:
+        """An attack that learns from the method's own models and judges others of them."""
+        members, others = sides.known
+        if min(len(members), len(others)) < FEWEST:
+            return Found(status="too_few_models")
+        with self.errors(name):
+            fitted = self.attacks[name].fit(Known(members, others), self._seed(name))
+        return self.judge(name, fitted, *sides.judged)
+
+    def judge(self, name: str, fitted: Arrays, members: Seen, others: Seen) -> Found:
+        """What an attack that has learned finds in models that it has not seen."""
+        with self.errors(name):
+            scores = [self._scores(name, fitted, side) for side in (members, others)]
+        return Found(roc.between(*scores), scores[0], scores[1], diverged(members, others))
+
+    def _scores(self, name: str, fitted: Arrays, side: Seen) -> np.ndarray:
+        scores = np.asarray(self.attacks[name].score(fitted, side, side.forget), np.float64)
+        if scores.shape != side.forget.logits.shape[:2]:
+            raise ValueError(f"scores have the shape {list(scores.shape)}, not {list(side.forget.logits.shape[:2])}")
+        return scores
+
+    def numbers(self, method: str, name: str, found: Found, sides: Sides) -> list[Record]:
+        """Records of an attack that tells a method's models from retrained ones."""
+        area, status, n = found.area, found.status, len(found.area.models)
+        records = [
+            self._record(method, f"attack_auc:{name}", area.value, area.low, area.high, n, status),
+            self._p(method, name, found, sides),
+            self._record(method, f"attack_equivalence_p:{name}", area.p_equivalent(self.margin), n=n, status=status),
+            *self._repeats(method, f"attack_auc:{name}", area.models, sides.repeats),
+        ]
+        for metric, false in FALSE.items():
+            rate = roc.rate(found.positives, found.negatives, false)
+            reason = rate.reason if status == "ok" else status
+            n = len(found.positives)
+            records.append(self._record(method, f"{metric}:{name}", rate.value, rate.low, rate.high, n, reason))
+        return records
+
+    def _p(self, method: str, name: str, found: Found, sides: Sides) -> Record:
+        """The p-value of chance: of the headline by permuting all models, else by the area's own error."""
+        if not self.attacks[name].headline:
+            return self._record(method, f"attack_p:{name}", found.area.p(), n=len(found.area.models), status=found.status)
+        odds = [logits.phi(side.forget.logits, side.forget.labels) for side in (sides.unlearned, sides.retrained)]
+        finite = [values[np.isfinite(values).all(axis=1)] for values in odds]
+        p = permutation.exchangeable_p(finite[0], finite[1], seed=self._seed(name))
+        status = "ok" if math.isfinite(p) else diverged(sides.unlearned, sides.retrained)
+        return self._record(method, f"attack_p:{name}", p, n=len(finite[0]), status=status)
+
+    def population(self, method: str, name: str, sides: Sides, usual: Single) -> list[Record]:
+        """Records of an attack on single models, beside what it makes of retrained ones."""
+        found = self.single(name, sides.unlearned)
+        gap, rates, status = found.area.value - usual.area.value, found.rates, found.status
+        error, degrees = roc.standard_error([found.area.models, usual.area.models])
+        p = replace(found.area, value=0.5 + gap, error=error, degrees=degrees).p()
+        away = _mean(rates) - _mean(usual.rates)
+        half = roc.half_width([rates, usual.rates])
+        return [
+            *self.single_numbers(method, name, found),
+            self._record(method, f"attack_p:{name}", p, n=len(rates), status=status),
+            self._record(method, f"attack_rate_gap:{name}", away, away - half, away + half, len(rates), status),
+            *self._repeats(method, f"attack_auc:{name}", found.area.models, sides.repeats),
+        ]
+
+    def single_numbers(self, method: str, name: str, found: Single) -> list[Record]:
+        """Records of what an attack on single models makes of some."""
+        area, n = found.area, len(found.area.models)
+        rate = statistics.mean_interval(found.rates)
+        return [
+            self._record(method, f"attack_auc:{name}", area.value, area.low, area.high, n, found.status),
+            self._record(method, f"attack_rate:{name}", *rate, found.status),
+        ]
+
+    def single(self, name: str, models: Seen) -> Single:
+        """What an attack on single models makes of those that are finite."""
+        finite = models.only(models.finite())
+        if not len(finite):
+            return Single(status=diverged(models) if len(models) else "too_few_models")
+        if not (finite.unseen.labels.size and finite.retain.labels.size and finite.validation.labels.size):
+            return Single(status="empty")
+        with self.errors(name):
+            own, unseen = (self.attacks[name].score({}, finite, part) for part in (finite.forget, finite.unseen))
+        return Single(roc.within(own, unseen), 100.0 * (own > 0).mean(axis=1), diverged(models))
+
+    def _repeats(self, method: str, metric: str, values: np.ndarray, repeats: Sequence[str]) -> list[Record]:
+        """The values of the repeats, which are the last, one by one."""
+        own = values[-len(repeats) :].tolist() if len(values) >= len(repeats) > 0 else []
+        return [
+            Record(method, seed, self.step, "forget", metric, value, n=1)
+            for seed, value in zip(repeats, own, strict=False)
+        ]
+
+    def _record(
+        self, method: str, metric: str, value: float, low: float = math.nan, high: float = math.nan, n: int = 0,
+        status: str = "ok",
+    ) -> Record:  # fmt: skip
+        return Record(method, "all", self.step, "forget", metric, float(value), low, high, n, status)
+
+    def _seed(self, name: str) -> int:
+        return derive(self.seed, name) % 2**31
+
+    @contextlib.contextmanager
+    def errors(self, name: str) -> Iterator[None]:
+        """Whatever an attack raises becomes one line; the models and the methods' runs stay in the store."""
+        try:
+            yield
+        except (UsageError, Damaged):
+            raise
+        except Exception as error:
+            fault = " ".join(f"{type(error).__name__}: {error}".split())
+            others = ",".join(entry for entry in self.attacks if entry != name) or "none"
+            message = f"the attack {name} failed ({fault}); --attacks {others} leaves it out, finished work is kept"
+            raise UsageError(message) from error
+
+
+def diverged(*sides: Seen) -> str:
+    """`ok`, or how many of the models have an output that is not finite."""
+    total, bad = sum(map(len, sides)), sum(int((~side.finite()).sum()) for side in sides)
+    return f"{bad} of {total} diverged" if bad else "ok"
+
+
+def _mean(values: np.ndarray) -> float:
+    return statistics.mean_interval(values)[0]
