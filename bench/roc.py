@@ -94,8 +94,27 @@ def areas(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
 
 def _area(value: float, models: np.ndarray, means: list[np.ndarray]) -> Area:
     error, degrees = standard_error(means)
-    half = statistics.t_quantile((1 + statistics.LEVEL) / 2, degrees) * error if error > 0 else error
+    half = half_width(means)
     return Area(value, max(value - half, 0.0), min(value + half, 1.0), error, degrees, models)
+
+
+def interval(pairs: np.ndarray) -> tuple[float, float, float]:
+    """Mean and ends of its 95 % interval of one number per pair of models, float64 `[models, others]`, as in `between`.
+
+    The models of both sides are drawn independently. The ends are nan for fewer than two models a side.
+    """
+    pairs = np.asarray(pairs, np.float64)
+    if not pairs.size:
+        return math.nan, math.nan, math.nan
+    value = float(pairs[0, 0] if pairs.min() == pairs.max() else pairs.mean())
+    half = half_width([pairs.mean(axis=1), pairs.mean(axis=0)])
+    return value, value - half, value + half
+
+
+def half_width(means: list[np.ndarray]) -> float:
+    """Half of the 95 % interval of a sum of independent means of these values (Welch); nan for too few."""
+    error, degrees = standard_error(means)
+    return statistics.t_quantile((1 + statistics.LEVEL) / 2, degrees) * error if error > 0 else error
 
 
 def standard_error(means: list[np.ndarray]) -> tuple[float, float]:
