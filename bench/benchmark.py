@@ -6,13 +6,13 @@ import contextlib
 import datetime
 import importlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import given, machine, plan, pool, records, registry, runner, scenarios, shadows, store
+from bench import given, machine, memorization, plan, pool, records, registry, runner, scenarios, shadows, store
 from bench.config import Config
 from bench.interface import UsageError
 from bench.progress import Progress
@@ -31,10 +31,13 @@ def run(
     clock = runner.Clock()
     with clock.phase("plan"):
         entries = store.Store(store_folder)
-        planned = plan.make(config)
-        planned.rows += [given.row(planned, weights, name)] if weights else []
+        planned = memorization.outline(config)
     machine.require_device(config.device)
     print(first_line(planned), flush=True)
+    if config.scenario_settings.needs_hardness:
+        with clock.phase("train"):
+            planned = memorization.scored(planned, entries, jobs, force=force)
+    planned.rows += [given.row(planned, weights, name)] if weights else []
     if force:
         for _, kind, key in planned.jobs():
             entries.drop(kind, key)
@@ -60,7 +63,7 @@ def run_parts(
     """
     for config in configs.values():
         machine.require_device(config.device)
-        plan.make(config)
+        memorization.outline(config)
     failed = False
     for folder, config in configs.items():
         print(f"\n=== {folder} ===\n", flush=True)
@@ -136,17 +139,19 @@ def first_line(planned: plan.Plan) -> str:
 
 def preview(config: Config, store_folder: Path, jobs: int) -> str:
     """What a run would do: the jobs by stage, what the store has, and an estimated time. Writes nothing."""
-    planned = plan.make(config)
     entries = store.Store(store_folder, create=False)
+    planned, first = memorization.foreseen(config, entries)
     one_model = _seconds_per_model(planned, entries)
     lines, total = [first_line(planned), ""], FIXED
-    for stage, found in _stages(planned, entries).items():
+    for stage, found in _stages([*first, *planned.jobs()], entries).items():
         kinds = [kind for (kind, _), there in found.items() if not there]
         lines.append(f"{stage:36} {len(found):5} jobs, {len(found) - len(kinds):5} in the store")
         if one_model is not None:
             work = sum(one_model * TIMES_A_MODEL.get(kind, 0.0) + SECONDS.get(kind, 0.0) for kind in kinds)
             total += work / (jobs if stage.startswith(("train", "unlearn for")) else 1)
             lines[-1] += f", {work:8.1f} s of work to do"
+    if first:
+        lines.append(f"{len(first) - 1} half models must be trained first: only then is known which samples must go")
     lines += [f"skip {row.name}: {row.skipped}" for row in planned.rows if row.skipped]
     unknown = "no estimate of the time: this store has no finished model of this network and recipe to go by"
     lines.append(
@@ -161,10 +166,10 @@ SECONDS = {"attack": 1.5, "evaluation": 0.05, "audit": 2.0}
 FIXED = 5.0  # imports, tables, figures and the page
 
 
-def _stages(planned: plan.Plan, entries: store.Store) -> dict[str, dict[tuple[str, str], bool]]:
+def _stages(jobs: Iterable[tuple[str, str, str]], entries: store.Store) -> dict[str, dict[tuple[str, str], bool]]:
     """Per stage, whether the store has each entry."""
     stages: dict[str, dict[tuple[str, str], bool]] = {}
-    for stage, kind, key in planned.jobs():
+    for stage, kind, key in jobs:
         stages.setdefault(stage, {})[kind, key] = entries.has(kind, key)
     return stages
 
@@ -238,6 +243,7 @@ def describe(
         "steps": len(planned.requests),
         "forget_samples": [len(request.forget) for request in planned.requests],
         "forget_classes": np.unique(planned.dataset.train_y[planned.requests[-1].forgotten]).tolist(),
+        "memorization": memorization.summary(planned, entries),
         "undetected_samples": [len(scenarios.undetected(request)) for request in planned.requests],
         "methods": methods,
         "provenance": config.provenance,

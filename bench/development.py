@@ -20,8 +20,9 @@ def draws(scenario: Scenario, labels: np.ndarray, classes: int, seed: int, count
         labels: training labels int64 `[n]`.
         seed: the root seed of the reported requests; that of the development requests is `root(seed)`.
 
-    Raises UsageError when there are fewer.
+    Raises UsageError when there are fewer, and for hard forget sets.
     """
+    _require_like_validation(scenario)
     seen = {_forgets(scenario.requests(labels, classes, seed))}
     found: list[Scenario] = []
     idle = 0
@@ -36,6 +37,15 @@ def draws(scenario: Scenario, labels: np.ndarray, classes: int, seed: int, count
         what = f"{len(found)} other {'draw' if len(found) == 1 else 'draws'} to choose on"
         raise UsageError(f"this request leaves {what}, not {count}: change --draws or the scenario")
     return found
+
+
+def _require_like_validation(scenario: Scenario) -> None:
+    """Choosing takes forgotten samples for samples like any others, such as those of validation: hard ones are not."""
+    if isinstance(scenario, scenarios.SampleRemoval) and (scenario.needs_hardness or scenario.draw == "canaries"):
+        raise UsageError(
+            f"validation data does not say what retraining does to scenario.draw={scenario.draw}; "
+            "tune with --set scenario.draw=random and report the hard draw with the preset that comes out"
+        )
 
 
 def root(seed: int) -> int:

@@ -99,8 +99,8 @@ class Request:
         retain: sorted training indices to keep, int64 `[n_retain]`; data forgotten earlier is in neither.
         forgotten: everything forgotten up to and including this request; equals `forget` for a first request.
         removed_classes: classes of which every sample goes (class removal), else empty.
-        poisoned: sorted training indices whose label was wrong in training (depoisoning), else empty. `forget` is what
-            is known of them; the rest is in `retain`, wrong label and all.
+        poisoned: sorted training indices whose label was wrong in training (depoisoning, canaries), else empty.
+            `forget` is what is known of them; the rest is in `retain`, wrong label and all.
         wrong_labels: the labels that `poisoned` carried in training, aligned with it.
         step: position in the sequence of requests, from 0.
     """

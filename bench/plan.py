@@ -35,7 +35,7 @@ AUDIT_CODE = (
 
 @dataclass(frozen=True)
 class Model:
-    """A model to train: `role` is original or retrained, `number` its place in the pool.
+    """A model to train: `role` is original, retrained or half, `number` its place in the pool.
 
     `index` int64 are its training rows, `labels` the labels that all training rows carry.
     """
@@ -89,7 +89,7 @@ class Row:
 class Plan:
     """Everything a config needs. `retrained[step]` is the reference pool of a request, repeats last.
 
-    `labels` are those of training, wrong where the data is poisoned.
+    `labels` are those of training, wrong where the data is poisoned; `hardness` are the memorization scores, if any.
     """
 
     config: Config
@@ -102,6 +102,7 @@ class Plan:
     attack_keys: dict[str, str] = field(default_factory=dict)  # by name, of the attacks that know the original
     reference_key: str = ""
     audit_key: str = ""  # of what the audit says of the retrained pool
+    hardness: np.ndarray | None = None
 
     def models(self) -> list[Model]:
         """All models of the pool, originals first."""
@@ -210,10 +211,13 @@ def load_dataset(name: str) -> Dataset:
     return dataset  # type: ignore[no-any-return]
 
 
-def make(config: Config) -> Plan:
-    """The plan of a config. Raises UsageError when the data cannot serve the scenario."""
-    plan = of_originals(config, load_dataset(config.dataset), shadows=True)
-    recipe_key = _model_kind(config, plan.dataset)
+def make(config: Config, hardness: np.ndarray | None = None) -> Plan:
+    """The plan of a config, with the scores of `bench.memorization` where its scenario needs them.
+
+    Raises UsageError when the data cannot serve the scenario.
+    """
+    plan = of_originals(config, load_dataset(config.dataset), shadows=True, hardness=hardness)
+    recipe_key = model_kind(config, plan.dataset)
     plan.retrained = [_pool(plan, recipe_key, "retrained", r.step, scenarios.reference_data(r)) for r in plan.requests]
     plan.attack_keys = _attack_keys(plan)
     plan.reference_key = evaluation_key(plan, "reference", [])
@@ -222,21 +226,21 @@ def make(config: Config) -> Plan:
     return plan
 
 
-def of_originals(config: Config, dataset: Dataset, *, shadows: bool) -> Plan:
+def of_originals(config: Config, dataset: Dataset, *, shadows: bool, hardness: np.ndarray | None = None) -> Plan:
     """The requests and the originals of a config, with neither retrained models nor rows. Raises as `make` does.
 
     Without `shadows`, the originals are those of the repeats only.
     """
-    requests = config.scenario_settings.requests(dataset.train_y, dataset.classes, config.seed)
+    requests = config.scenario_settings.requests(dataset.train_y, dataset.classes, config.seed, hardness)
     labels = scenarios.training_labels(requests, dataset.train_y)
-    plan = Plan(config, dataset, requests, labels)
-    pool = _pool(plan, _model_kind(config, dataset), "original", 0, np.arange(len(labels)))
+    plan = Plan(config, dataset, requests, labels, hardness=hardness)
+    pool = _pool(plan, model_kind(config, dataset), "original", 0, np.arange(len(labels)))
     plan.originals = pool if shadows else [plan.repeat(pool, repeat) for repeat in config.seeds]
     return plan
 
 
-def _model_kind(config: Config, dataset: Dataset) -> str:
-    """The part of a model's key that the whole pool shares: data, architecture, recipe, device and code."""
+def model_kind(config: Config, dataset: Dataset) -> str:
+    """The part of a model's key that every pool shares: data, architecture, recipe, device and code."""
     architecture = registry.source("architectures", registry.variant(config.architecture)[0])
     code = [BENCH / name for name in TRAINING_CODE] + ([architecture] if architecture else [])
     return store.key(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import layers, registry, workers
+from bench.config import Config
 from bench.datasets import without_test
 from bench.interface import Dataset, UsageError
 from bench.plan import Model, Plan, load_dataset
@@ -22,36 +23,48 @@ if TYPE_CHECKING:
 def train_pool(
     plan: Plan, store: Store, jobs: int, progress: Progress, while_training: Callable[[], None] = lambda: None
 ) -> None:
+    """Train the models of a plan that the store lacks; see `train_models`."""
+    train_models(plan.config, plan.dataset, plan.models(), store, jobs, progress, while_training)
+
+
+def train_models(
+    config: Config,
+    dataset: Dataset,
+    models: Sequence[Model],
+    store: Store,
+    jobs: int,
+    progress: Progress,
+    while_training: Callable[[], None] = lambda: None,
+) -> None:
     """Train the models that the store lacks, in groups, on `jobs` processes; `while_training` runs beside them.
 
     joblib carries the groups out, so `joblib.parallel_config(backend=...)` around a run takes them elsewhere.
     """
-    todo = list({model.key: model for model in plan.models() if not store.has("model", model.key)}.values())
+    todo = list({model.key: model for model in models if not store.has("model", model.key)}.values())
     if not todo:
         return
     import joblib
 
-    groups, others = _groups(plan, todo), progress.left - len(todo)
+    groups, others = _groups(config, dataset, todo), progress.left - len(todo)
 
     def report() -> None:
         left = sum(not store.has("model", model.key) for model in todo)
         if finished := progress.left - left - others:
             progress.done(f"trained {len(todo) - left} of {len(todo)} models", finished)
 
-    config, test = plan.config, len(plan.dataset.test_y) > 0
-    place = (config.dataset, test, config.architecture, config.recipe, config.device)
+    place = (config.dataset, len(dataset.test_y) > 0, config.architecture, config.recipe, config.device)
     with workers.processes(min(jobs, len(groups)), config.device, report) as parallel:
         while_training()  # the workers exist by now: what this starts cannot be caught in a fork
         parallel(joblib.delayed(_train_group)(place, store, group) for group in groups)
 
 
-def _groups(plan: Plan, todo: Sequence[Model]) -> list[list[Model]]:
+def _groups(config: Config, dataset: Dataset, todo: Sequence[Model]) -> list[list[Model]]:
     """Models of equal training-set size together, so many that a stack is worth it and few enough to share out."""
     from bench import training
 
-    build = network(plan.config.architecture)
-    _try_network(plan, build)
-    most = training.group_size(build, plan.dataset, plan.config.recipe, plan.config.device)
+    build = network(config.architecture)
+    _try_network(config.architecture, dataset, build)
+    most = training.group_size(build, dataset, config.recipe, config.device)
     by_size: dict[int, list[Model]] = {}
     for model in todo:
         by_size.setdefault(len(model.index), []).append(model)
@@ -62,18 +75,18 @@ def _groups(plan: Plan, todo: Sequence[Model]) -> list[list[Model]]:
     return groups
 
 
-def _try_network(plan: Plan, build: Build) -> None:
+def _try_network(name: str, dataset: Dataset, build: Build) -> None:
     """Raise UsageError, in one line, for a network that cannot be built or is not what it must be."""
     import torch
 
     from bench import training
     from bench.dataview import Images
 
-    name, classes = plan.config.architecture, plan.dataset.classes
+    classes = dataset.classes
     listed = layers.published(name)
     try:
-        images = Images(plan.dataset, "train", "cpu").take(torch.arange(2))
-        model = training.new_model(build, plan.dataset, 0).eval()
+        images = Images(dataset, "train", "cpu").take(torch.arange(2))
+        model = training.new_model(build, dataset, 0).eval()
         logits = model(images)
         if tuple(logits.shape) != (2, classes):
             raise ValueError(f"two images give outputs of shape {list(logits.shape)}, not [2, {classes}]")

@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from bench import registry, seeds
 from bench.interface import Request, UsageError
@@ -20,8 +28,18 @@ class Scenario(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     cite: ClassVar[str] = "hoang2024pgu"
 
-    def requests(self, labels: np.ndarray, classes: int, seed: int) -> list[Request]:
+    @property
+    def needs_hardness(self) -> bool:
+        """Whether memorization scores decide which samples must go."""
+        return False
+
+    def requests(
+        self, labels: np.ndarray, classes: int, seed: int, hardness: np.ndarray | None = None
+    ) -> list[Request]:
         """The requests for training labels int64 `[n]`; the same arguments give the same requests.
+
+        Args:
+            hardness: float64 `[n, 2]` of `bench.memorization`, read where `needs_hardness` only.
 
         Raises UsageError when the data cannot serve them.
         """
@@ -29,28 +47,70 @@ class Scenario(BaseModel):
 
 
 class SampleRemoval(Scenario):
-    """Some training samples must go: of one class, as in the paper's Table 1, or drawn from all."""
+    """Some training samples must go: drawn from all, of one class as in the paper's Table 1, or hard ones.
+
+    The memorized ones are picked by how much the models' answer to a sample depends on having been trained on it.
+    Canaries carry a wrong label in training, which only a model that was trained on them can know: the draw `random`
+    takes the same samples, with their own labels.
+    """
 
     cite: ClassVar[str] = "hoang2024pgu"
-    draw: Literal["random", "class_random", "class_first", "listed"] = Field(
+    draw: Literal[
+        "random", "class_random", "class_first", "most_memorized", "least_memorized", "canaries", "listed"
+    ] = Field(
         default="random",
-        description="from all samples, from one class, the first of one class in file order, or those `listed`",
+        description="from all samples; from one class, at random or the first in file order; those with the highest "
+        "or lowest memorization score of all; random ones with a wrong label in training; or those `listed`",
     )
     count: int = Field(default=60, ge=1, description="samples to forget")
     target_class: int = Field(default=0, ge=0, description="the class for class_random and class_first")
     draw_seed: int = Field(default=0, ge=0, description="another value draws other samples")
-    listed: tuple[int, ...] = Field(default=(), description="places in the training set, for listed")
+    listed: tuple[int, ...] = Field(default=(), description="places in the training set, for the draw listed")
+    half_models: int = Field(
+        default=32, ge=4, le=4096, multiple_of=2, description="models on random halves that memorization is told from"
+    )
 
-    def requests(self, labels: np.ndarray, classes: int, seed: int) -> list[Request]:
-        """One request of `count` samples, or of those listed."""
+    @model_serializer(mode="wrap")
+    def _what_counts(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The fields without those that decide no number with this draw."""
+        values: dict[str, Any] = plain(self)
+        idle = {"half_models": not self.needs_hardness, "listed": self.draw != "listed"}
+        return {name: value for name, value in values.items() if not idle.get(name)}
+
+    @property
+    def needs_hardness(self) -> bool:
+        """Whether memorization scores decide which samples must go."""
+        return self.draw in ("most_memorized", "least_memorized")
+
+    def requests(
+        self, labels: np.ndarray, classes: int, seed: int, hardness: np.ndarray | None = None
+    ) -> list[Request]:
+        """One request of `count` samples, or of those listed; all of them are poisoned where they are canaries."""
         if self.draw == "listed":
             return [_request(labels, _require_places(self.listed, len(labels)))]
         _require_classes((self.target_class,), classes)
-        pool = np.arange(len(labels)) if self.draw == "random" else np.flatnonzero(labels == self.target_class)
-        _require_count(self.count, len(pool), len(labels))
-        if self.draw != "class_first":
-            pool = seeds.rng(seed, "sample_removal", self.draw_seed).permutation(pool)
-        return [_request(labels, np.sort(pool[: self.count]))]
+        order = self._order(labels, seed, hardness)
+        _require_count(self.count, len(order), len(labels))
+        forget = np.sort(order[: self.count])
+        if self.draw != "canaries":
+            return [_request(labels, forget)]
+        # One number a training sample: a larger count keeps the wrong labels of a smaller one.
+        steps = seeds.rng(seed, "canaries", self.draw_seed).integers(1, classes, len(labels))
+        wrong = (labels + steps) % classes
+        return [_request(labels, forget, poisoned=forget, wrong_labels=wrong[forget])]
+
+    def _order(self, labels: np.ndarray, seed: int, hardness: np.ndarray | None) -> np.ndarray:
+        """The samples to choose from, those that go first."""
+        if self.needs_hardness:
+            if hardness is None:
+                raise UsageError(f"scenario.draw={self.draw} needs memorization scores, which only a run obtains")
+            ranked = np.lexsort((-hardness[:, 1], -hardness[:, 0]))  # equal ones in file order
+            return ranked if self.draw == "most_memorized" else ranked[::-1]
+        of_class = self.draw in ("class_random", "class_first")
+        pool = np.flatnonzero(labels == self.target_class) if of_class else np.arange(len(labels))
+        if self.draw == "class_first":
+            return pool
+        return seeds.rng(seed, "sample_removal", self.draw_seed).permutation(pool)
 
 
 class ClassRemoval(Scenario):
@@ -66,7 +126,9 @@ class ClassRemoval(Scenario):
             return [part.strip() for part in value.split(",")]
         return (value,) if isinstance(value, int) else value
 
-    def requests(self, labels: np.ndarray, classes: int, seed: int) -> list[Request]:
+    def requests(
+        self, labels: np.ndarray, classes: int, seed: int, hardness: np.ndarray | None = None
+    ) -> list[Request]:
         """One request with all samples of the removed classes."""
         gone = tuple(sorted(set(self.removed)))
         _require_classes(gone, classes)
@@ -85,7 +147,9 @@ class Incremental(Scenario):
     draw: Literal["random", "first"] = Field(default="random", description="random, or in file order as the authors")
     draw_seed: int = Field(default=0, ge=0, description="another value draws other samples")
 
-    def requests(self, labels: np.ndarray, classes: int, seed: int) -> list[Request]:
+    def requests(
+        self, labels: np.ndarray, classes: int, seed: int, hardness: np.ndarray | None = None
+    ) -> list[Request]:
         """`steps` requests of `per_class` samples of each class; `forgotten` accumulates."""
         generator = seeds.rng(seed, "incremental", self.draw_seed)
         members = [np.flatnonzero(labels == c) for c in range(classes)]
@@ -130,7 +194,9 @@ class Depoisoning(Scenario):
             order = seeds.rng(seed, "depoisoning", "pairs", self.draw_seed).permutation(classes)
         return [(int(a), int(b)) for a, b in zip(order[0::2], order[1::2], strict=False)]
 
-    def requests(self, labels: np.ndarray, classes: int, seed: int) -> list[Request]:
+    def requests(
+        self, labels: np.ndarray, classes: int, seed: int, hardness: np.ndarray | None = None
+    ) -> list[Request]:
         """One request: the known ones of the flipped samples; the others stay, with the labels that they carried."""
         known = round(self.known_fraction * self.flips)
         if not known:

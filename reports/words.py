@@ -75,6 +75,23 @@ def removed(run: Mapping[str, Any]) -> str:
     )
 
 
+def draw(run: Mapping[str, Any]) -> str:
+    """How the forget set was drawn, empty where the scenario leaves no choice."""
+    return str(run.get("config", {}).get("scenario_settings", {}).get("draw", ""))
+
+
+def hard(run: Mapping[str, Any]) -> str:
+    """How hard the forget set is, in a few words: canaries, or its mean memorization score where that was told."""
+    scores = run.get("memorization")
+    if draw(run) == "canaries":
+        return "forget set: canaries, trained with wrong labels"
+    if not scores:
+        return ""
+    name, mean, every = draw(run).replace("_", " "), scores["forget"], scores["all"]
+    told = f"memorization {mean:.3f} (all samples {every:.3f}, {scores['half_models']} half models)"
+    return f"forget set: {name}, {told}"
+
+
 def setting(run: Mapping[str, Any]) -> str:
     """One line on what was run: data, network, scenario, recipe, repeats, references."""
     seeds = ", ".join(map(str, run["seeds"]))
@@ -84,6 +101,7 @@ def setting(run: Mapping[str, Any]) -> str:
         f"scenario {run['scenario']}",
         f"removed classes: {removed(run)}" if removed(run) else "",
         f"wrong labels: {sum(run['forget_samples'])} known, {undetected(run)} undetected" if undetected(run) else "",
+        hard(run),
         f"recipe {recipe(run)}",
         f"seed {seeds}" if len(run["seeds"]) == 1 else f"{len(run['seeds'])} seeds ({seeds})",
         f"{run['reference_models']} {'clean' if undetected(run) else 'retrained'} reference models",
@@ -99,6 +117,8 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     notes = [_pool_note(run), _gap_note(run), STAR]
     notes += [MASKED] if run["scenario"] == "class_removal" else []
     notes += [ENTROPY] if "entropy W1" in heads else []
+    notes += [MEMORIZATION] if run.get("memorization") else []
+    notes += [CANARIES] if draw(run) == "canaries" else []
     notes += [RESTORED] if "restored" in heads else []
     notes += [UNDETECTED] if undetected(run) else []
     notes += [BY_REQUEST] if any(table.by_request for table in tables) else []
@@ -117,6 +137,14 @@ MASKED = "Masked: the outputs of the removed classes are taken away first, as in
 ENTROPY = (
     "Entropy W1: distance in nats between the log-entropies on the forget set and those of the pool. "
     "The pool's own row is the floor, one of its models against another; nothing can be asked to go below it."
+)
+MEMORIZATION = (
+    "Memorization of a sample: the share of models trained on it that get it right, minus that of models trained "
+    "without it; each half model is trained on a random half of the training set."
+)
+CANARIES = (
+    "Canaries: samples with a wrong label, drawn at random, that the originals were trained with. The forget error "
+    "counts against that label: models that never saw it miss nearly all of them, and one that remembers does not."
 )
 RESTORED = (
     "Restored: share of the test accuracy lost to the wrong labels that came back; 1 is what the pool brings back."

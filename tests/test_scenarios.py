@@ -40,6 +40,7 @@ ANY_SCENARIO = st.sampled_from(
         SampleRemoval(count=4),
         SampleRemoval(count=4, draw="class_random", target_class=1),
         SampleRemoval(count=4, draw="class_first", target_class=2),
+        SampleRemoval(count=4, draw="canaries"),
         ClassRemoval(removed=(1,)),
         Incremental(steps=2, per_class=2),
         Incremental(steps=4, per_class=1, draw="first"),
