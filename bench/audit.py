@@ -92,9 +92,9 @@ class Auditor:
         shadows, found = slice(len(self.plan.shadows())), {}
         for name, key in self.plan.attack_keys.items():
             if not self.store.has("attack", key):
-                members, others = (side.only(shadows) for side in (self.originals, self.retrained))
-                pair = (side.only(side.finite()) for side in (members, others))
-                known = Known(*pair, self.plan.config.shadow.validation)  # type: ignore[misc]
+                sides = [side.only(shadows) for side in (self.originals, self.retrained)]
+                members, others = (side.only(side.finite()) for side in sides)
+                known = Known(members, others, self.plan.config.shadow.validation)
                 with self.examiner.errors(name):
                     fitted = self.examiner.attacks[name].fit(known, derive(self.plan.config.seed, "attack") % 2**31)
                 self.store.put("attack", key, fitted, {})

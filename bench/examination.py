@@ -155,7 +155,7 @@ class Examiner:
         finite = [values[np.isfinite(values).all(axis=1)] for values in odds]
         p = permutation.exchangeable_p(finite[0], finite[1], seed=self._seed(name))
         status = "ok" if math.isfinite(p) else diverged(sides.unlearned, sides.retrained)
-        return self._record(method, f"attack_p:{name}", p, n=len(finite[0]), status=status)
+        return self._record(method, metric, p, n=len(finite[0]), status=status)
 
     def population(self, method: str, name: str, sides: Sides, usual: Single) -> list[Record]:
         """Records of an attack on single models, beside what it makes of retrained ones."""
