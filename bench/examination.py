@@ -147,10 +147,9 @@ class Examiner:
 
     def _p(self, method: str, name: str, found: Found, sides: Sides) -> Record:
         """The p-value of chance: of the headline by permuting all models, else by the area's own error."""
+        metric, area = f"attack_p:{name}", found.area
         if not self.attacks[name].headline:
-            return self._record(
-                method, f"attack_p:{name}", found.area.p(), n=len(found.area.models), status=found.status
-            )
+            return self._record(method, metric, area.p(), n=len(area.models), status=found.status)
         odds = [logits.phi(side.forget.logits, side.forget.labels) for side in (sides.unlearned, sides.retrained)]
         finite = [values[np.isfinite(values).all(axis=1)] for values in odds]
         p = permutation.exchangeable_p(finite[0], finite[1], seed=self._seed(name))
