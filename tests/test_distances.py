@@ -217,3 +217,28 @@ def test_interval_over_pairs_is_welch_for_differences() -> None:
     np.testing.assert_allclose([value, low, high], [a.mean() - b.mean(), expected.low, expected.high], rtol=1e-10)
     assert roc.interval(np.full((3, 4), 0.1)) == (0.1, 0.1, 0.1)
     assert math.isnan(roc.interval(np.ones((1, 4)))[1]) and math.isnan(roc.interval(np.empty((0, 4)))[0])
+
+
+def test_floor_of_the_band_holds_each_model_against_all_others() -> None:
+    world = World(11, samples=400, others=0)
+    floor = table(distances.floor(world.seen("exact", 20), 8, 0))
+    expected = 100 * (1 - (1 + 0.975 * 18) / 20)
+    for metric in ("phi_above", "phi_below"):
+        assert floor[metric, "forget"].value == pytest.approx(expected, rel=0.15)
+
+
+def test_klom_is_told_by_its_worst_samples_and_its_mean() -> None:
+    u, r = normal(0, 12, 40), normal(1, 24, 40)
+    u[:, :6] = 30  # more than a twentieth of the samples, fewer than half
+    seen = [Seen.of(np.stack([phi, np.zeros_like(phi)], axis=-1), np.zeros(40, np.int64)) for phi in (u, r)]
+    rows = table(distances.measure(seen[0], seen[1], "m", 0))
+    assert rows["klom", "forget"].value == pytest.approx(11.5, abs=0.1) and rows["klom_mean", "forget"].value < 7
+    assert rows["klom_quantile", "forget"].value > 2 * rows["klom_quantile_mean", "forget"].value
+
+
+def test_intervals_end_where_the_range_does() -> None:
+    logits = normal(0, 6, 8, 3).astype(np.float32)
+    logits[..., 0] += 3  # most agree, and a wide interval over few models would reach beyond 100 %
+    seen = [Seen.of(logits[half], np.zeros(8, np.int64)) for half in (slice(0, 2), slice(2, None))]
+    agreed = table(distances.measure(seen[0], seen[1], "m", 0))["agreement", "forget"]
+    assert agreed.low < agreed.value < agreed.high == 100.0

@@ -86,9 +86,11 @@ def test_quantile_klom_of_ties_equals_a_loop(u: np.ndarray, r: np.ndarray) -> No
     np.testing.assert_allclose(margins.klom_quantile(u, r), slow_quantile(u, r), rtol=1e-10, atol=1e-15)
 
 
-@pytest.mark.parametrize(("seed", "scale"), [(0, 1.0), (1, 0.5), (2, 3.0), (3, 0.05), (4, 20.0)])
+@pytest.mark.parametrize(
+    ("seed", "scale"), [(0, 1.0), (1, 0.5), (2, 3.0), (3, 0.05), (4, 20.0), (5, 0.02), (6, 0.02), (7, 0.01)]
+)
 def test_epsilon_equals_the_grid_of_the_competition(seed: int, scale: float) -> None:
-    u, r = scale * normal(seed, 6, 1), scale * normal(seed + 10, 8, 1) + 0.4
+    u, r = scale * normal(seed, 9, 1), scale * (normal(seed + 10, 11, 1) + 0.4)  # the smallest fall through the grid
     assert competition.epsilons(u, r)[0] == pytest.approx(slow_epsilon(u[:, 0], r[:, 0]), rel=1e-10)
 
 
