@@ -28,7 +28,7 @@ AUTHORS = (0.2, 10)  # learning rate and depth in the authors' notebook, with 10
 # Settings in the order in which `candidates` takes them. Rates below 0.1 cost three times as much and gained nothing.
 GRID = (AUTHORS, *((rate, depth) for rate in (0.1, 0.2) for depth in (4, 2, 6, 8)))
 AUTHORS_TREES, MOST_TREES, PATIENCE = 100, 300, 15
-Rows = tuple[np.ndarray, np.ndarray]  # features [rows, 2 C] and targets [rows]
+Rows = tuple[np.ndarray, np.ndarray]  # features [rows, d] and targets [rows]
 Found = dict[str, Any]  # a fitted candidate: its model, its setting and how well it chose
 
 
@@ -54,10 +54,10 @@ class ShadowXGBoost(Attack):
         Raises:
             UsageError: xgboost is not installed, or there are no models left to fit or choose on.
         """
-        xgb = _xgboost()
+        xgb = _xgboost(self._name())
         generator = np.random.default_rng(seed)
         labels = known.members.forget.labels
-        train, valid = (_rows(*part, labels, self.max_rows, generator) for part in _split(known))
+        train, valid = (self._rows(*part, labels, generator) for part in self._split(known))
         search = partial(self._candidate, xgb, train, valid, seed)
         # One thread per setting scales better than threads within one; XGBoost works outside the interpreter's lock.
         with ThreadPoolExecutor(self.n_threads) as threads:
@@ -66,17 +66,51 @@ class ShadowXGBoost(Attack):
         return {name: np.asarray(value) for name, value in best.items()}
 
     def score(self, fitted: Mapping[str, np.ndarray], seen: Seen, points: Points) -> np.ndarray:
-        """Log-odds of "original", float64 `[models, n]`; nan where a logit is not finite."""
+        """Log-odds of a member, float64 `[models, n]`; nan where a logit is not finite."""
         logits, labels = points.logits, points.labels
-        xgb = _xgboost()
+        xgb = _xgboost(self._name())
         booster = xgb.Booster({"nthread": self.n_threads, "verbosity": 0})
         booster.load_model(bytearray(np.ascontiguousarray(fitted["booster"]).tobytes()))
         finite = np.isfinite(logits).all(-1)
         scores = np.full(finite.shape, np.nan)
         if finite.any():
-            x = _features(logits[finite], np.broadcast_to(labels, finite.shape)[finite])
+            x = self.features(logits[finite], np.broadcast_to(labels, finite.shape)[finite])
             scores[finite] = booster.inplace_predict(x, predict_type="margin")
         return scores
+
+    def features(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Softmax beside the one-hot label, float64 `[rows, 2 C]`, from logits `[rows, C]`."""
+        z = np.asarray(logits, dtype=np.float64)
+        power = np.exp(z - z.max(-1, keepdims=True))
+        return np.concatenate([power / power.sum(-1, keepdims=True), np.eye(z.shape[-1])[labels]], axis=-1)
+
+    def _name(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
+
+    def _split(self, known: Known) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Members and others to fit on, then members and others to choose on."""
+        members, others = known.members.forget.logits, known.others.forget.logits
+        fewest, last = min(len(members), len(others)), -known.validation
+        if not 1 <= known.validation < fewest:
+            raise UsageError(
+                f"{self._name()} cannot choose on {known.validation} of {fewest} models per side and fit on the "
+                "others; raise shadow.train or change shadow.validation (at least 1)"
+            )
+        return [(members[:last], others[:last]), (members[last:], others[last:])]
+
+    def _rows(
+        self, members: np.ndarray, others: np.ndarray, labels: np.ndarray, generator: np.random.Generator
+    ) -> Rows:
+        """Features `[rows, d]` and targets `[rows]` of at most `max_rows` rows; those with a bad logit are left out."""
+        logits = np.concatenate([members, others])
+        finite = np.flatnonzero(np.isfinite(logits).all(-1))  # row = model x n_forget + sample
+        if len(finite) > self.max_rows:
+            finite = np.sort(generator.choice(finite, self.max_rows, replace=False))
+        model, sample = np.divmod(finite, logits.shape[1])
+        target = (model < len(members)).astype(np.float64)
+        if not 0 < target.sum() < len(target):
+            raise UsageError(f"{self._name()} needs finite outputs of models on both sides; one side has none")
+        return self.features(logits[model, sample], labels[sample]), target
 
     def _candidate(self, xgb: ModuleType, train: Rows, valid: Rows, seed: int, setting: tuple[float, int]) -> Found:
         # Every candidate bins its own matrix, which takes milliseconds: sharing one between threads is not documented.
@@ -110,48 +144,14 @@ class ShadowXGBoost(Attack):
         }
 
 
-def _xgboost() -> ModuleType:
+def _xgboost(attack: str) -> ModuleType:
     try:
         import xgboost
     except ImportError as error:
-        message = "the attack shadow_xgboost needs xgboost; run: pip install xgboost-cpu, or choose --attack none"
+        message = f"the attack {attack} needs xgboost; run: pip install xgboost-cpu, or choose --attack none"
         raise UsageError(message) from error
     module: ModuleType = xgboost
     return module
-
-
-def _split(known: Known) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Members and others to fit on, then members and others to choose on."""
-    members, others = known.members.forget.logits, known.others.forget.logits
-    fewest, last = min(len(members), len(others)), -known.validation
-    if not 1 <= known.validation < fewest:
-        raise UsageError(
-            f"shadow_xgboost cannot choose on {known.validation} of {fewest} models per side and fit on the others; "
-            "raise shadow.train or change shadow.validation (at least 1)"
-        )
-    return [(members[:last], others[:last]), (members[last:], others[last:])]
-
-
-def _rows(
-    members: np.ndarray, others: np.ndarray, labels: np.ndarray, limit: int, generator: np.random.Generator
-) -> Rows:
-    """Features `[rows, 2 C]` and targets `[rows]` of at most `limit` rows; those with a bad logit are left out."""
-    logits = np.concatenate([members, others])
-    finite = np.flatnonzero(np.isfinite(logits).all(-1))  # row = model x n_forget + sample
-    if len(finite) > limit:
-        finite = np.sort(generator.choice(finite, limit, replace=False))
-    model, sample = np.divmod(finite, logits.shape[1])
-    target = (model < len(members)).astype(np.float64)
-    if not 0 < target.sum() < len(target):
-        raise UsageError("shadow_xgboost needs finite outputs of originals and of retrained models; one side has none")
-    return _features(logits[model, sample], labels[sample]), target
-
-
-def _features(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Softmax beside the one-hot label, float64 `[rows, 2 C]`, from logits `[rows, C]`."""
-    z = np.asarray(logits, dtype=np.float64)
-    power = np.exp(z - z.max(-1, keepdims=True))
-    return np.concatenate([power / power.sum(-1, keepdims=True), np.eye(z.shape[-1])[labels]], axis=-1)
 
 
 def _quality(margin: np.ndarray, target: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,66 @@
+"""An exact test of whether unlearned and retrained models are exchangeable, on every forget example at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+PRIOR = 4.0  # degrees of freedom that the mean variance over examples counts for, as in the per-example attack
+CELLS = 2_000_000  # permutations x examples that are worked on at a time
+TIE = 1e-9  # relative: the same split of the models, summed in another order
+
+
+def permutation_p(unlearned: np.ndarray, retrained: np.ndarray, *, permutations: int = 1000, seed: int = 0) -> float:
+    """p-value of "unlearned and retrained models are exchangeable" from log-odds `[m, n]` and `[k, n]`; two-sided.
+
+    The labels of whole models are permuted, so that it holds for any statistic, any dependence between examples and
+    any offset between models. The statistic is a likelihood ratio summed over examples: two normal distributions with
+    shrunken variances against one, which notices means that moved up, down or both ways, and spreads that changed.
+
+    Returns:
+        (1 + permutations with as large a statistic) / (1 + permutations): at least 1 / (1 + permutations), 1 where
+        all models agree. nan for fewer than two models on a side, no example, or a value that is not finite.
+    """
+    both = np.concatenate([np.asarray(unlearned, np.float64), np.asarray(retrained, np.float64)])
+    m, k = len(unlearned), len(retrained)
+    if min(m, k) < 2 or not both.size or not np.isfinite(both).all():
+        return math.nan
+    x = _standardized(both)
+    ratios = np.concatenate([_ratios(rows, x, m) for rows in _splits(m, k, x.shape[1], permutations, seed)])
+    found, drawn = ratios[0], ratios[1:]
+    return float(1 + (drawn >= found - TIE * max(1.0, abs(found))).sum()) / (1 + permutations)
+
+
+def _standardized(x: np.ndarray) -> np.ndarray:
+    """Every example at zero mean and unit spread over all models, which no permutation changes; constant ones go."""
+    x = x - x.mean(axis=0)
+    spread = x.std(axis=0)
+    varies = spread > 1e-7 * np.maximum(1.0, np.abs(x).max(axis=0))
+    return np.asarray(x[:, varies] / spread[varies])
+
+
+def _splits(m: int, k: int, n: int, permutations: int, seed: int) -> Iterator[np.ndarray]:
+    """Which models count as unlearned, float64 `[rows, m + k]` of 0 and 1 in blocks; the first row is the truth."""
+    generator = np.random.default_rng(seed)
+    first = np.repeat([1.0, 0.0], [m, k])[None]
+    yield first
+    block = max(1, min(permutations, CELLS // max(n, m + k)))
+    for start in range(0, permutations, block):
+        yield generator.permuted(np.repeat(first, min(block, permutations - start), axis=0), axis=1)
+
+
+def _ratios(splits: np.ndarray, x: np.ndarray, m: int) -> np.ndarray:
+    """Log-likelihood ratio of every split, up to a factor and to what all splits share, `[splits]`."""
+    squares = np.square(x)
+    total, total_squares = x.sum(axis=0), squares.sum(axis=0)
+    sums, sums_squares = splits @ x, splits @ squares
+    k = len(x) - m
+    ratio = np.zeros(len(splits))
+    for models, s, q in ((m, sums, sums_squares), (k, total - sums, total_squares - sums_squares)):
+        deviations = np.maximum(q - s * s / models, 0.0)
+        mean = deviations.mean(axis=1, keepdims=True) / (models - 1) if x.shape[1] else 0.0
+        variance = (deviations + PRIOR * mean) / (models - 1 + PRIOR)
+        ratio -= models * np.log(np.maximum(variance, 1e-12)).sum(axis=1)
+    return ratio
