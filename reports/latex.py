@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.records import Results
 from reports import words
-from reports.tables import Row, Table
+from reports.grid import Row, Table
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",

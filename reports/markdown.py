@@ -9,7 +9,7 @@ from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]
 
 from bench.records import Results
 from reports import words
-from reports.tables import Table
+from reports.grid import Table
 
 
 def page(results: Results, tables: Sequence[Table]) -> str:

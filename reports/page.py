@@ -13,8 +13,9 @@ from jinja2 import Environment, StrictUndefined
 from bench.records import Results
 from reports import findings, words
 from reports.figures import Drawn
+from reports.grid import Table
 from reports.numbers import MISSING, Numbers, count, significant
-from reports.tables import READ, TOLD, Table, ratio
+from reports.tables import READ, TOLD, ratio
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 PARTS = {"forget": "forget", "retain": "retain", "validation": "validation", "train": "training set (statistics)",

@@ -6,10 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.records import Results
+from reports import audit_words
 from reports.numbers import REFERENCE, Numbers
 
 if TYPE_CHECKING:
-    from reports.tables import Table
+    from reports.grid import Table
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def row_name(run: Mapping[str, Any], method: str) -> str:
@@ -103,7 +109,8 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     notes += [UNDETECTED] if undetected(run) else []
     notes += [BY_REQUEST] if any(table.by_request for table in tables) else []
     notes += [CONFUSION] if "pair confusion" in heads else []
-    notes += [ATTACK + after] if "attack AUC" in heads else []
+    audited = audit_words.notes(run, {table.name for table in tables})
+    notes += audited or ([ATTACK + after] if "attack AUC" in heads else [])
     notes += [PUBLISHED] if any(table.name == "paper" for table in tables) else []
     failed = any(entry["status"].startswith("failed") for entry in run["methods"])
     return [*notes, TIME, READ, *([FAILED] if failed else []), *_elsewhere_notes(run), *_tuned_notes(run)]
