@@ -185,6 +185,10 @@ def _lacks(record: Record | None) -> str:
     return f"{MISSING}, {int(short[2]):,} of {int(short[1]):,}" if short else ""
 
 
+def _plain(metric: str, digits: int) -> Cell:
+    return lambda numbers, method, step: fixed(numbers.value(method, metric, "forget", step), digits)
+
+
 def _p(metric: str) -> Cell:
     return lambda numbers, method, step: chance(numbers.value(method, metric, "forget", step))
 
@@ -258,12 +262,12 @@ DIRECTION = [
 WHITEBOX = [
     _column("steps to relearn", "→ pool", "relearn_steps", digits=1),
     _column("÷ pool", "→ 1", "relearn_ratio"),
-    _column("never relearned", "%, → pool", "relearn_censored", digits=0),
-    _column("error after fine-tuning", "→ pool", "recovered_error"),
+    Column("never relearned", "%, → pool", "relearn_censored", _plain("relearn_censored", 0)),
+    _column("fine-tuned error", "%, → pool", "recovered_error"),
     _column("gap", "→ 0", "recovered_error_gap", signed=True),
     _column("recovery", "→ pool", "recovery"),
-    _column("distance of weights", "from original", "weight_distance", digits=3),
-    _column("weights changed, %", "", "weights_changed", digits=1),
+    _column("weight distance", "from original", "weight_distance", digits=3),
+    Column("changed", "% of weights", "weights_changed", _plain("weights_changed", 1)),
 ]
 COMPARED = [
     Column("average rank", "↓", "compared_rank", _rank),

@@ -18,8 +18,8 @@ POPULATION = (
 DISTANCE = (
     "KLoM: the divergence of the method's log-odds from the pool's, sample by sample in the pool's quantiles; of all "
     "samples the 95th percentile. Agreement: samples on which a model decides as a retrained one. Output JS, "
-    "activation L2: distances of the probabilities. The forgetting score is that of the NeurIPS 2023 contest; retraining does not "
-    "reach 1 in it, so it is given as a share of what retraining reaches."
+    "activation L2: distances of the probabilities. The forgetting score is that of the NeurIPS 2023 "
+    "contest; retraining does not reach 1 in it, so it is given as a share of what retraining reaches."
 )
 DIRECTION = (
     "Surer, less sure: percent of forget samples whose log-odds lie above, below the range of 95 % of the pool's "
@@ -27,7 +27,7 @@ DIRECTION = (
 )
 WHITEBOX = (
     "Steps to relearn: updates on the forget set until a model is as good on it as the original; models that never got "
-    "there count with the last step. Error after fine-tuning on retained data alone: where it falls below the pool's, "
+    "there count with the last step. Fine-tuned error: on the forget set, after fine-tuning on retained data alone; where it falls below the pool's, "
     "what was forgotten was only hidden."
 )
 COMPARED = (
@@ -69,6 +69,6 @@ def _headline(audit: Mapping[str, Any]) -> str:
     )
     return (
         f"Attack AUC: how well {audit['headline']}, which knows the method{fit}, tells other models of it from "
-        "retrained ones on the forget set. 0.5 is chance; an area below 0.5 is a finding too, not privacy. The pool's row is "
-        "retrained models against each other."
+        "retrained ones on the forget set. 0.5 is chance; an area below 0.5 is a finding too, not privacy. "
+        "The pool's row is retrained models against each other."
     )

@@ -25,7 +25,7 @@ def roc(results: Results) -> Figure | None:
 
 
 def deciding(results: Results) -> Figure | None:
-    """The same of the attack that decides the verdict, over test models; None without one, or where it is the paper's."""
+    """The same of the attack that decides the verdict, over test models; None without one or for the paper's."""
     name = headline(results)
     return _figure(results, name) if name else None
 

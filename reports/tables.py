@@ -10,7 +10,7 @@ from typing import Any
 from bench.records import Results
 from bench.verdict import Verdict
 from reports import audit, verdicts, words
-from reports.grid import NONE, Heads, Row, Table, line, methods
+from reports.grid import NONE, Heads, Table, line, methods
 from reports.numbers import (
     MISSING,
     REFERENCE,
@@ -50,8 +50,8 @@ def build(results: Results) -> list[Table]:
     return [
         _forgotten(results, numbers, units),
         *audit.tables(results),
-        Table("accuracy", "What it cost in accuracy", accuracy_units, *_measured(kept, run, numbers)),
-        *([Table("undetected", missed, UNITS, *_measured(UNDETECTED, run, numbers))] if words.undetected(run) else []),
+        _measured("accuracy", "What it cost in accuracy", accuracy_units, kept, run, numbers),
+        *([_measured("undetected", missed, UNITS, UNDETECTED, run, numbers)] if words.undetected(run) else []),
         *([_by_request(run, numbers)] if run["steps"] > 1 else []),
         _cost(run, numbers),
     ]
@@ -62,8 +62,7 @@ def _forgotten(results: Results, numbers: Numbers, units: str) -> Table:
     run, found = results.run, verdicts.of(results)
     traces = [quantity for quantity in _traces(run) if numbers.has(quantity.metric)]
     quantities = [*FORGOTTEN[run["scenario"]], *traces]
-    heads, rows = _measured(quantities, run, numbers, found)
-    return Table("forgotten", "What was forgotten", units, heads, rows, labels=2 if found else 1)
+    return _measured("forgotten", "What was forgotten", units, quantities, run, numbers, found)
 
 
 def _traces(run: dict[str, Any]) -> list[Quantity]:
@@ -75,21 +74,26 @@ def _traces(run: dict[str, Any]) -> list[Quantity]:
 
 
 def _measured(
+    name: str,
+    caption: str,
+    units: str,
     quantities: Sequence[Quantity],
     run: dict[str, Any],
     numbers: Numbers,
     found: Mapping[str, Verdict] = NO_VERDICTS,
-) -> tuple[Heads, list[Row]]:
-    """Heads and rows; verdicts, if any, are the second column."""
+) -> Table:
+    """A table of these quantities; verdicts, if any, are its second column."""
     heads: Heads = [("method", ""), *([("verdict", "")] if found else [])]
+    metrics = ["", *(["verdict"] if found else [])]
     for quantity in quantities:
         goal = quantity.goal.replace("retrained", "clean") if words.undetected(run) else quantity.goal
         heads += [(quantity.head, goal), *([("gap", "→ 0")] if quantity.has_gap else [])]
+        metrics += [quantity.metric, *([f"{quantity.metric}_gap"] if quantity.has_gap else [])]
     last, rows = run["steps"] - 1, []
     for method in (REFERENCE, *methods(run)):
         said = [verdicts.cell(found, method) if numbers.knows(method) else MISSING] if found else []
         rows.append(line(run, numbers, method, _measured_cells(quantities, numbers, method, last), said=said))
-    return heads, rows
+    return Table(name, caption, units, heads, rows, labels=2 if found else 1, metrics=tuple(metrics))
 
 
 def _measured_cells(quantities: Sequence[Quantity], numbers: Numbers, method: str, step: int) -> list[str]:
@@ -146,7 +150,8 @@ def _cost(run: dict[str, Any], numbers: Numbers) -> Table:
     heads = [("method", ""), ("requests, s" if several else "request, s", "↓"), ("÷ retrain", "↓")]
     heads += [("prepare, s", "↓, once"), ("examples read", "↓"), ("peak memory", "↓")]
     rows = [line(run, numbers, method, _cost_cells(numbers, method, steps)) for method in methods(run)]
-    return Table("cost", "What it cost in time and data", units, heads, rows)
+    metrics = ("", "seconds_request", "seconds_request", "seconds_prepare", "samples_read", "peak_bytes")
+    return Table("cost", "What it cost in time and data", units, heads, rows, metrics=metrics)
 
 
 def _cost_cells(numbers: Numbers, method: str, steps: Sequence[int]) -> list[str]:
