@@ -49,7 +49,7 @@ def tables(results: Results) -> list[Table]:
     if results.run.get("audit") is None:
         return []
     run, numbers = results.run, Numbers(results.records)
-    distance = f"How far from {'clean' if words.undetected(run) else 'retrained'}"
+    distance = f"How far from {'clean training' if words.undetected(run) else 'retrained'}"
     far = "Distances of outputs to the pool with 95 % intervals; the pool's own row is the floor"
     way = "Log-odds of the label on the forget set, and the share of samples beyond what 95 % of the pool's models show"
     white = "Attackers who hold the weights; the pool's row is the same done to retrained models"
@@ -139,7 +139,7 @@ def _areas(attacks: Sequence[Mapping[str, Any]]) -> list[list[Column]]:
     for one in attacks:
         metric = f"attack_auc:{one['name']}"
         seen = LABELS if one.get("labels_only") else OUTPUTS
-        found.append([Column(one["name"], f"AUC → 0.5, {seen}", metric, _interval(metric))])
+        found.append([Column(one["name"], f"AUC, {seen}", metric, _interval(metric))])
     return found
 
 
@@ -263,7 +263,7 @@ WHITEBOX = [
     _column("steps to relearn", "→ pool", "relearn_steps", digits=1),
     _column("÷ pool", "→ 1", "relearn_ratio"),
     Column("never relearned", "%, → pool", "relearn_censored", _plain("relearn_censored", 0)),
-    _column("fine-tuned error", "%, → pool", "recovered_error"),
+    Column("fine-tuned error", "%, → pool", "recovered_error", _plain("recovered_error", 2)),
     _column("gap", "→ 0", "recovered_error_gap", signed=True),
     _column("recovery", "→ pool", "recovery"),
     _column("weight distance", "from original", "weight_distance", digits=3),

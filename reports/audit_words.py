@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reports.grid import Table
 
 TOO_FEW = (
     "n/a, 560 of 1,000: a rate at so few false positives needs ten scores of retrained models above the threshold, so "
@@ -27,21 +30,23 @@ DIRECTION = (
 )
 WHITEBOX = (
     "Steps to relearn: updates on the forget set until a model is as good on it as the original; models that never got "
-    "there count with the last step. Fine-tuned error: on the forget set, after fine-tuning on retained data alone; where it falls below the pool's, "
-    "what was forgotten was only hidden."
+    "there count with the last step. Fine-tuned error: on the forget set, after fine-tuning on retained data alone; "
+    "where it falls below the pool's, what was forgotten was only hidden."
 )
 COMPARED = (
     "Average rank of a method's area over models, 1 is best; a p-value above 0.05 shows no difference from the best."
 )
 
 
-def notes(run: Mapping[str, Any], shown: set[str]) -> list[str]:
-    """The sentences that the tables of these names need; [] without an audit."""
+def notes(run: Mapping[str, Any], tables: Sequence[Table]) -> list[str]:
+    """The sentences that these tables need; [] without an audit."""
     audit = run.get("audit")
     if audit is None:
         return []
+    shown = {table.name for table in tables}
+    refused = any(cell.startswith("n/a, ") for table in tables for row in table.rows for cell in row.cells)
     told = [_verdict(audit), _headline(audit)] if audit.get("headline") else []
-    told += [TOO_FEW] if "attacks" in shown and audit.get("headline") else []
+    told += [TOO_FEW] if refused else []
     told += [POPULATION] if "population" in shown else []
     for name, note in (
         ("distance", DISTANCE), ("direction", DIRECTION), ("whitebox", WHITEBOX), ("compared", COMPARED),

@@ -18,8 +18,7 @@ IDLE = {"unchanged", "refused", "too_fast"}  # statuses of a model that is the o
 def sentences(results: Results) -> list[str]:
     """The findings after the last request, most important first."""
     numbers = Numbers(results.records)
-    # Where some poison was not found, retraining learns it: no control, but a method like the others.
-    controls = ("original",) if words.undetected(results.run) else ANCHORS
+    controls = words.controls(results.run)
     methods = [entry["name"] for entry in results.run["methods"] if entry["name"] not in controls]
     known = [method for method in methods if numbers.knows(method)]
     broken = [method for method in known if _wrecked(results, numbers, method)]

@@ -21,8 +21,8 @@ LINES = {
 DOCUMENT = "docs/metrics.md"
 HEAD = """# What every number means
 
-Every metric in `records.csv`, from `reports/metrics.toml` by `make docs`. Best is nearest to retrained models, not lowest
-or highest; a floor is what retrained models get against each other, so that nothing can be asked to go below it.
+Every metric in `records.csv`, from `reports/metrics.toml` by `make docs`. Best is nearest to retrained models, not
+lowest or highest; a floor is what retrained models get against each other, so that nothing can be asked to go below it.
 """
 
 

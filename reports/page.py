@@ -33,7 +33,7 @@ def render(results: Results, tables: Sequence[Table], figures: Sequence[Drawn]) 
     return template.render(
         run=run,
         setting=words.setting(run),
-        verdicts=verdicts.grouped(badges),
+        verdicts=verdicts.grouped(run, badges),
         badges=badges,
         glossary=glossary,
         anchors={metric: _anchor(metric, glossary) for table in tables for metric in table.metrics},

@@ -11,7 +11,6 @@ from bench.records import Results
 from bench.verdict import INDISTINGUISHABLE, LEAKS, OVER_FORGETS, UNCLEAR, WORDS, Verdict, verdicts
 from reports import words
 from reports.numbers import REFERENCE, Numbers, with_interval
-from reports.quantities import ANCHORS
 
 SHORT = {word: word for word in WORDS} | {UNCLEAR: "not enough data"}
 # A sign says the same as the color, for eyes and printers without color.
@@ -62,13 +61,14 @@ def badges(results: Results) -> dict[str, Badge]:
     return {method: badge(verdict) for method, verdict in found.items() if numbers.knows(method)}
 
 
-def grouped(shown: Mapping[str, Badge]) -> list[tuple[Badge, list[str]]]:
+def grouped(run: Mapping[str, Any], shown: Mapping[str, Badge]) -> list[tuple[Badge, list[str]]]:
     """One badge of each kind with the methods that carry it, in the order of the words; controls say so."""
+    controls = words.controls(run)
     groups = []
     for word in SHORT.values():
         mine = [method for method, one in shown.items() if one.word == word]
         if mine:
-            groups.append((shown[mine[0]], [f"{m} (control)" if m in ANCHORS else m for m in mine]))
+            groups.append((shown[mine[0]], [f"{m} (control)" if m in controls else m for m in mine]))
     return groups
 
 
@@ -103,16 +103,20 @@ def _same(results: Results, methods: Sequence[str]) -> str:
 def _leaks(results: Results, found: Mapping[str, Verdict], methods: Sequence[str]) -> str:
     verb = "leaks" if len(methods) == 1 else "leak"
     said = words.listed([f"{method}{_area(results, method, found)}" for method in methods])
-    return f"{said} {verb}: an attacker who knows the method tells its models from those of {words.ideal(results.run)}."
+    return f"{said} {verb}: an attacker who knows the method tells its models from {_others(results)}."
 
 
 def _over(results: Results, found: Mapping[str, Verdict], methods: Sequence[str]) -> str:
     verb = "over-forgets" if len(methods) == 1 else "over-forget"
     said = words.listed([f"{method}{_area(results, method, found)}" for method in methods])
     return (
-        f"{said} {verb}: less sure of the forget set than models of {words.ideal(results.run)}, which gives the set "
+        f"{said} {verb}: less sure of the forget set than {_others(results)}, which gives the set "
         "away as remembering it would."
     )
+
+
+def _others(results: Results) -> str:
+    return f"{'cleanly trained' if words.undetected(results.run) else 'retrained'} models"
 
 
 def _unclear(results: Results, methods: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.records import Results
 from reports import audit_words
 from reports.numbers import REFERENCE, Numbers
+from reports.quantities import ANCHORS
 
 if TYPE_CHECKING:
     from reports.grid import Table
@@ -29,6 +30,11 @@ def row_name(run: Mapping[str, Any], method: str) -> str:
 def undetected(run: Mapping[str, Any]) -> int:
     """How many poisoned samples no method was told of; the row retrain trains on them, the reference pool does not."""
     return sum(run.get("undetected_samples", ()))
+
+
+def controls(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """The rows with a known answer. Where some poison was not found, retraining learns it: a method like the others."""
+    return ("original",) if undetected(run) else ANCHORS
 
 
 def ideal(run: Mapping[str, Any]) -> str:
@@ -109,7 +115,7 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     notes += [UNDETECTED] if undetected(run) else []
     notes += [BY_REQUEST] if any(table.by_request for table in tables) else []
     notes += [CONFUSION] if "pair confusion" in heads else []
-    audited = audit_words.notes(run, {table.name for table in tables})
+    audited = audit_words.notes(run, tables)
     notes += audited or ([ATTACK + after] if "attack AUC" in heads else [])
     notes += [PUBLISHED] if any(table.name == "paper" for table in tables) else []
     failed = any(entry["status"].startswith("failed") for entry in run["methods"])
