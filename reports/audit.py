@@ -266,7 +266,7 @@ WHITEBOX = [
     Column("fine-tuned error", "%, → pool", "recovered_error", _plain("recovered_error", 2)),
     _column("gap", "→ 0", "recovered_error_gap", signed=True),
     _column("recovery", "→ pool", "recovery"),
-    _column("weight distance", "from original", "weight_distance", digits=3),
+    Column("weight distance", "from original", "weight_distance", _plain("weight_distance", 3)),
     Column("changed", "% of weights", "weights_changed", _plain("weights_changed", 1)),
 ]
 COMPARED = [

@@ -115,8 +115,9 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     notes += [UNDETECTED] if undetected(run) else []
     notes += [BY_REQUEST] if any(table.by_request for table in tables) else []
     notes += [CONFUSION] if "pair confusion" in heads else []
-    audited = audit_words.notes(run, tables)
-    notes += audited or ([ATTACK + after] if "attack AUC" in heads else [])
+    decides = (run.get("audit") or {}).get("headline")
+    notes += [ATTACK + after] if "attack AUC" in heads and not decides else []
+    notes += audit_words.notes(run, tables)
     notes += [PUBLISHED] if any(table.name == "paper" for table in tables) else []
     failed = any(entry["status"].startswith("failed") for entry in run["methods"])
     return [*notes, TIME, READ, *([FAILED] if failed else []), *_elsewhere_notes(run), *_tuned_notes(run)]
