@@ -30,15 +30,19 @@ lint: setup check-docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# docs/methods.md says what the methods' files say.
+# docs/methods.md says what the methods' files say, docs/metrics.md what reports/metrics.toml does.
 docs: setup
 	mkdir -p build
 	$(BIN)/python run_benchmark.py list methods --markdown > build/methods.md
 	mv build/methods.md docs/methods.md
+	$(BIN)/python -m reports.metrics > build/metrics.md
+	mv build/metrics.md docs/metrics.md
 
 check-docs: setup
 	$(BIN)/python run_benchmark.py list methods --markdown | diff docs/methods.md - || \
 		{ echo 'docs/methods.md is stale; run make docs' >&2; exit 1; }
+	$(BIN)/python -m reports.metrics | diff docs/metrics.md - || \
+		{ echo 'docs/metrics.md is stale; run make docs' >&2; exit 1; }
 
 # A small fixed benchmark against its stored baseline: fails when a number moved.
 check-numbers: setup

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reports import words
+from reports.numbers import PAPERS_ATTACK
 
 PARTS = {
     "train": "the first {} training images",
@@ -63,5 +64,7 @@ def _attack(run: Mapping[str, Any], setting: Mapping[str, Any]) -> Iterator[str]
     """The number of pairs of models that the attack learned from, where the paper has one and there was an attack."""
     shadow = run.get("shadow", {})
     pairs = shadow.get("train", 0) + shadow.get("validation", 0)
-    if "pairs" in setting and run.get("config", {}).get("attack") and pairs != setting["pairs"]:
+    audit = (run.get("audit") or {}).get("attacks") or ()
+    attacked = run.get("config", {}).get("attack") or any(one["name"] == PAPERS_ATTACK for one in audit)
+    if "pairs" in setting and attacked and shadow and pairs != setting["pairs"]:
         yield f"an attack that learned from {pairs} pairs of models instead of {setting['pairs']}"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from bench.interface import Record
 from bench.records import Results
-from reports import words
-from reports.numbers import REFERENCE, Numbers, alike, fixed, with_interval, wrecked
+from reports import verdicts, words
+from reports.numbers import AUDITS, REFERENCE, Numbers, alike, fixed, with_interval, wrecked
 from reports.quantities import ACCURACY, ANCHORS, FORGOTTEN, KEPT, UNDETECTED, Quantity
 from reports.tables import ratio
 
@@ -18,14 +18,14 @@ IDLE = {"unchanged", "refused", "too_fast"}  # statuses of a model that is the o
 def sentences(results: Results) -> list[str]:
     """The findings after the last request, most important first."""
     numbers = Numbers(results.records)
-    # Where some poison was not found, retraining learns it: no control, but a method like the others.
-    controls = ("original",) if words.undetected(results.run) else ANCHORS
+    controls = words.controls(results.run)
     methods = [entry["name"] for entry in results.run["methods"] if entry["name"] not in controls]
     known = [method for method in methods if numbers.knows(method)]
     broken = [method for method in known if _wrecked(results, numbers, method)]
     idle = [method for method in known if method not in broken and _idle(results, method)]
     known = [method for method in known if method not in (*broken, *idle)]
     return [
+        *verdicts.sentences(results, [method for method in methods if numbers.knows(method)]),
         *_forgotten(results, numbers, known),
         *_accuracy(results, numbers, known),
         *_restored(results, numbers, known),
@@ -33,7 +33,7 @@ def sentences(results: Results) -> list[str]:
         *_missed(results, numbers, known),
         *_attack(results, numbers, known),
         *_controls(results, numbers),
-        *_unusable(broken),
+        *_unusable(results, broken),
         *_untouched(idle),
         *_without_numbers(results, numbers),
     ]
@@ -41,12 +41,18 @@ def sentences(results: Results) -> list[str]:
 
 def _wrecked(results: Results, numbers: Numbers, method: str) -> bool:
     """Whether some run of a method left no usable model."""
-    return any(wrecked(record) for record in results.records if record.method == method and record.seed == "all")
+    mine = (one for one in results.records if one.method == method and one.seed == "all")
+    return any(wrecked(one) for one in mine if not one.metric.startswith(AUDITS))
 
 
-def _unusable(methods: Sequence[str]) -> list[str]:
-    sentence = f"Some models of {listed(methods)} diverged, collapsed or were not made; nothing is concluded there."
-    return [sentence] if methods else []
+def _unusable(results: Results, methods: Sequence[str]) -> list[str]:
+    where = "from their errors" if verdicts.judged(results.run) else "there"
+    if not methods:
+        return []
+    sentence = (
+        f"Some models of {words.listed(methods)} diverged, collapsed or were not made; nothing is concluded {where}."
+    )
+    return [sentence]
 
 
 def _idle(results: Results, method: str) -> bool:
@@ -57,13 +63,9 @@ def _idle(results: Results, method: str) -> bool:
 
 
 def _untouched(methods: Sequence[str]) -> list[str]:
-    sentence = f"All models of {listed(methods)} are the original, unchanged: a step was refused or there was none."
-    return [sentence] if methods else []
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    if not methods:
+        return []
+    return [f"All models of {words.listed(methods)} are the original, unchanged: a step was refused or there was none."]
 
 
 def _gap(results: Results, numbers: Numbers, method: str, quantity: Quantity) -> tuple[Record | None, bool]:
@@ -103,16 +105,18 @@ def _forgotten(results: Results, numbers: Numbers, methods: Sequence[str]) -> li
         seeds = min(gap.n for method in same if (gap := _gap(results, numbers, method, quantity)[0]))
         basis = f"95 % intervals over {seeds} seeds against the {results.run['reference_models']} models of the pool"
         speed = _fastest(results, numbers, same)
-        found.append(f"By forget error, no difference from {ideal} is shown for {listed(same)} ({basis}).{speed}")
+        found.append(f"By forget error, no difference from {ideal} is shown for {words.listed(same)} ({basis}).{speed}")
     elif methods and not silent:
         found.append(f"By forget error, every method differs from {ideal}.")
     if below:
-        found.append(f"Forget error stays below that of {ideal}, as if part were remembered, for {listed(below)}.")
+        found.append(
+            f"Forget error stays below that of {ideal}, as if part were remembered, for {words.listed(below)}."
+        )
     if above:
-        found.append(f"Forget error goes beyond that of {ideal} for {listed(above)}.")
+        found.append(f"Forget error goes beyond that of {ideal} for {words.listed(above)}.")
     if silent:
         found.append(
-            f"Forget error has no interval for {listed(silent)}, so nothing is concluded about forgetting there."
+            f"Forget error has no interval for {words.listed(silent)}, so nothing is concluded about forgetting there."
         )
     return found
 
@@ -138,9 +142,9 @@ def _accuracy(results: Results, numbers: Numbers, methods: Sequence[str]) -> lis
     if same and not below and not above:
         found.append(f"No method's test error is shown to differ from that of {ideal}.")
     if above:
-        found.append(f"Test error is higher than after {ideal} for {listed(above)}.")
+        found.append(f"Test error is higher than after {ideal} for {words.listed(above)}.")
     if below:
-        found.append(f"Test error is lower than after {ideal} for {listed(below)}.")
+        found.append(f"Test error is lower than after {ideal} for {words.listed(below)}.")
     return found
 
 
@@ -148,7 +152,7 @@ def _restored(results: Results, numbers: Numbers, methods: Sequence[str]) -> lis
     """What came back of the accuracy that wrong labels cost."""
     shares = {method: numbers.summary(method, "restored", "test") for method in methods}
     said = [f"{m} {with_interval(s)}" for m, s in shares.items() if s is not None and math.isfinite(s.value)]
-    return [f"Of the accuracy that wrong labels cost came back, as a share: {listed(said)}."] if said else []
+    return [f"Of the accuracy that wrong labels cost came back, as a share: {words.listed(said)}."] if said else []
 
 
 def _returned(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
@@ -166,8 +170,12 @@ def _returned(results: Results, numbers: Numbers, methods: Sequence[str]) -> lis
             back += [said] if fell and then.high >= 0 > now.high and now.value < then.value else []
             beyond += [said] if now.low > 0 else []
     return [
-        *([f"What earlier requests took was forgotten and is recognized again by {listed(back)}."] if back else []),
-        *([f"Of single requests, error goes beyond the pool's for {listed(beyond)}."] if beyond else []),
+        *(
+            [f"What earlier requests took was forgotten and is recognized again by {words.listed(back)}."]
+            if back
+            else []
+        ),
+        *([f"Of single requests, error goes beyond the pool's for {words.listed(beyond)}."] if beyond else []),
     ]
 
 
@@ -177,11 +185,13 @@ def _missed(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[
         return []
     _, below, above, _ = _sorted_gaps(results, numbers, methods, UNDETECTED[1])
     if above:
-        return [f"On samples with undetected wrong labels the true-label error stays higher for {listed(above)}."]
+        return [f"On samples with undetected wrong labels the true-label error stays higher for {words.listed(above)}."]
     return [] if below else ["On samples with undetected wrong labels no method's true-label error is shown to differ."]
 
 
 def _attack(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
+    if verdicts.judged(results.run):  # which says more
+        return []
     areas = {method: numbers.summary(method, "attack_auc", "forget", results.run["steps"] - 1) for method in methods}
     judged = {
         method: area for method, area in areas.items() if area is not None and not math.isnan(area.low + area.high)
@@ -189,7 +199,7 @@ def _attack(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[
     told = [f"{m} (AUC {with_interval(a)})" for m, a in judged.items() if not a.low <= 0.5 <= a.high]
     ideal = words.ideal(results.run)
     if told:
-        return [f"The membership attack tells from {ideal}: {listed(told)}."]
+        return [f"The membership attack tells from {ideal}: {words.listed(told)}."]
     return [f"The membership attack tells no method from {ideal}: every AUC interval holds 0.5."] if judged else []
 
 

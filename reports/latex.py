@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.records import Results
 from reports import words
-from reports.tables import Row, Table
+from reports.grid import Row, Table
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
@@ -62,15 +62,10 @@ def _keys(run: dict[str, Any]) -> dict[str, str]:
 
 def table_environment(table: Table, run: dict[str, Any], citations: dict[str, str]) -> str:
     """One `table*` between marks, `% begin table` and `% end table`, that needs only booktabs."""
-    size = (
-        r"\scriptsize\setlength{\tabcolsep}{2pt}"
-        if len(table.heads) > 6
-        else r"\footnotesize\setlength{\tabcolsep}{5pt}"
-    )
     lines = [
         f"% begin table {table.name}",
         r"\begin{table*}[htbp]",
-        rf"\centering{size}",
+        rf"\centering{_size(table, run)}",
         rf"\caption{{{_caption(table, run)}}}",
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{@{{}}{'l' * table.labels}{'r' * (len(table.heads) - table.labels)}@{{}}}}",
@@ -84,6 +79,15 @@ def table_environment(table: Table, run: dict[str, Any], citations: dict[str, st
         f"% end table {table.name}",
     ]
     return "\n".join(lines)
+
+
+def _size(table: Table, run: dict[str, Any]) -> str:
+    """Type and space between columns with which a table fits the width of a page; those of an audit are the widest."""
+    if len(table.heads) > 7 and run.get("audit") is not None:
+        return r"\fontsize{6}{7.2}\selectfont\setlength{\tabcolsep}{2pt}"
+    if len(table.heads) > 6:
+        return r"\scriptsize\setlength{\tabcolsep}{2pt}"
+    return r"\footnotesize\setlength{\tabcolsep}{5pt}"
 
 
 def _caption(table: Table, run: dict[str, Any]) -> str:

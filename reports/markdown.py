@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]
 
 from bench.records import Results
-from reports import words
-from reports.tables import Table
+from reports import metrics, words
+from reports.grid import Table
 
 
 def page(results: Results, tables: Sequence[Table]) -> str:
@@ -18,7 +18,8 @@ def page(results: Results, tables: Sequence[Table]) -> str:
     for place, table in enumerate(tables):
         blocks += [*_head(table), _grid(table, status=place == 0 or table.by_request)]
     notes = "\n".join(f"- {_plain(note)}" for note in words.key(results, tables))
-    return "\n\n".join([*blocks, f"## How to read this\n\n{notes}"]) + "\n"
+    closing = [f"What every number means: {metrics.DOCUMENT}"] if results.run.get("audit") is not None else []
+    return "\n\n".join([*blocks, f"## How to read this\n\n{notes}", *closing]) + "\n"
 
 
 def comparison(title: str, tables: Sequence[Table], notes: Sequence[str]) -> str:

@@ -12,25 +12,37 @@ from bench.interface import Record
 REFERENCE = "reference"  # the pool of retrained models, as the records call it
 MISSING = "n/a"
 TOLERANCE = 1e-9  # a gap this small is rounding of a mean, not a difference
+PAPERS_ATTACK = "shadow_xgboost"
+FORMER = {"attack_auc": f"attack_auc:{PAPERS_ATTACK}"}  # what records of older runs call a metric
+# Metrics of attacks and audits: their statuses are about the attack, not about the run of the method.
+AUDITS = ("attack_", "relearn_", "recover", "compared_", "klom", "forgetting_score")
+
+
+def current(metric: str) -> str:
+    """The name that a metric has today."""
+    return FORMER.get(metric, metric)
 
 
 class Numbers:
-    """Look-up by method, metric, part and step. `part=None` takes the only part that a metric has."""
+    """Look-up by method, metric, part and step. `part=None` takes the only part that a metric has.
+
+    A metric may go by the name that it has today or by the one that older runs gave it.
+    """
 
     def __init__(self, records: Iterable[Record]) -> None:
         self._found: dict[tuple[str, str, str | None, int], dict[str, Record]] = {}
         for record in records:
             for part in (record.part, None):
-                place = (record.method, record.metric, part, record.step)
+                place = (record.method, current(record.metric), part, record.step)
                 self._found.setdefault(place, {}).setdefault(record.seed, record)
 
     def summary(self, method: str, metric: str, part: str | None, step: int = 0) -> Record | None:
         """The record over all repeats, or None."""
-        return self._found.get((method, metric, part, step), {}).get("all")
+        return self._found.get((method, current(metric), part, step), {}).get("all")
 
     def repeats(self, method: str, metric: str, part: str | None, step: int = 0) -> list[Record]:
         """The records of the single repeats, in the order of the file."""
-        found = self._found.get((method, metric, part, step), {})
+        found = self._found.get((method, current(metric), part, step), {})
         return [record for seed, record in found.items() if seed != "all"]
 
     def value(self, method: str, metric: str, part: str | None, step: int = 0) -> float:
@@ -58,7 +70,7 @@ class Numbers:
         return any(
             math.isfinite(record.value)
             for (_, name, part, _), found in self._found.items()
-            if name == metric and part is not None
+            if name == current(metric) and part is not None
             for record in found.values()
         )
 
@@ -66,8 +78,8 @@ class Numbers:
         """Seed, step and status of every single run of a method."""
         return {
             (seed, step, record.status)
-            for (name, _, part, step), found in self._found.items()
-            if name == method and part is not None
+            for (name, metric, part, step), found in self._found.items()
+            if name == method and part is not None and not metric.startswith(AUDITS)
             for seed, record in found.items()
             if seed != "all"
         }
@@ -123,6 +135,11 @@ def seconds(value: float, deviation: float) -> str:
 def _decimals(value: float, digits: int) -> int:
     size = math.floor(math.log10(abs(value))) if value else 0
     return min(max(digits - 1 - size, 0), 4)
+
+
+def chance(value: float) -> str:
+    """A p-value with three decimals; a smaller one says only that."""
+    return "< 0.001" if value < 0.0005 else fixed(value, 3)
 
 
 def count(value: float) -> str:

@@ -11,10 +11,12 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from bench.records import Results
-from reports import findings, words
+from reports import findings, metrics, verdicts, words
 from reports.figures import Drawn
+from reports.grid import Table
+from reports.metrics import Entry
 from reports.numbers import MISSING, Numbers, count, significant
-from reports.tables import READ, TOLD, Table, ratio
+from reports.tables import READ, TOLD, ratio
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 PARTS = {"forget": "forget", "retain": "retain", "validation": "validation", "train": "training set (statistics)",
@@ -27,9 +29,15 @@ def render(results: Results, tables: Sequence[Table], figures: Sequence[Drawn]) 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     run, numbers = results.run, Numbers(results.records)
+    badges, glossary = verdicts.badges(results), _glossary(results)
     return template.render(
         run=run,
         setting=words.setting(run),
+        verdicts=verdicts.grouped(run, badges),
+        badges=badges,
+        glossary=glossary,
+        anchors={metric: _anchor(metric, glossary) for table in tables for metric in table.metrics},
+        document=metrics.DOCUMENT,
         findings=findings.sentences(results),
         tables=tables,
         key=words.key(results, tables),
@@ -38,6 +46,20 @@ def render(results: Results, tables: Sequence[Table], figures: Sequence[Drawn]) 
         provenance=_provenance(run),
         config=json.dumps(run.get("config", {}), indent=2, sort_keys=True, ensure_ascii=False),
     )
+
+
+def _glossary(results: Results) -> list[Entry]:
+    """What the numbers of a run with an audit mean; the verdict first, which no record holds."""
+    if results.run.get("audit") is None:
+        return []
+    first = [metrics.entries()["verdict"]] if verdicts.judged(results.run) else []
+    return [*first, *metrics.present(results.records)]
+
+
+def _anchor(metric: str, glossary: Sequence[Entry]) -> str:
+    """The place on the page that explains a metric, empty where there is none."""
+    one = metrics.entry(metric)
+    return f"metric-{one.key}" if one in glossary and one is not None else ""
 
 
 def _card(run: Mapping[str, Any], numbers: Numbers, entry: Mapping[str, Any]) -> dict[str, Any]:

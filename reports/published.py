@@ -14,8 +14,8 @@ from bench.records import Results
 from bench.statistics import explained_difference
 from reports import words
 from reports.departures import departures
+from reports.grid import Heads, Row, Table
 from reports.numbers import MISSING, REFERENCE, Numbers, fixed, mean_sd, seconds
-from reports.tables import Heads, Row, Table
 
 SOURCE = Path(__file__).with_name("paper.toml")
 HEADS: Heads = [("method", ""), ("quantity", ""), ("published", "mean ± sd"), ("ours", "mean ± sd (n)"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bench.records import Results
-from reports import words
+from bench.verdict import Verdict
+from reports import audit, verdicts, words
+from reports.grid import NONE, Heads, Table, line, methods
 from reports.numbers import (
     MISSING,
     REFERENCE,
@@ -22,47 +24,12 @@ from reports.numbers import (
     significant,
     with_interval,
 )
-from reports.quantities import ACCURACY, ANCHORS, BY_REQUEST, FORGOTTEN, KEPT, TRACES, UNDETECTED, WORST, Quantity
+from reports.quantities import ACCURACY, BY_REQUEST, FORGOTTEN, KEPT, TRACES, UNDETECTED, WORST, Quantity
 
 READ = {"forget": "F", "retain": "R", "validation": "V", "train": "S"}  # S: statistics, taken from the training set
 TOLD = "corrected"  # the forget set with its true labels, named where it was read
-NONE = "none"
 
-Heads = list[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table.
-
-    `kind` is reference, anchor, method or, for a line without any number, failed. `remark` is `ok`, the reason for
-    which numbers are missing, or what was odd about some runs.
-    """
-
-    method: str
-    kind: str
-    cells: list[str]
-    remark: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of finished text: `heads` holds one `(head, goal)` per column, the method's name first.
-
-    `by_request` tells a table with a line per method and request, the number of the request second; `labels` is the
-    number of columns, from the first, that hold words. `warning` says what a reader must know before any number.
-    """
-
-    name: str
-    caption: str
-    units: str
-    heads: Heads
-    rows: list[Row]
-    by_request: bool = False
-    labels: int = 1
-    warning: str = ""
-
-
+NO_VERDICTS: Mapping[str, Verdict] = {}
 UNITS = "Errors in percent, gaps in percentage points with 95 % intervals"
 FORGOTTEN_UNITS = {"class_removal": UNITS + "; outputs unmasked"}
 ACCURACY_UNITS = {"class_removal": UNITS + "; the removed classes' outputs masked unless said otherwise"}
@@ -72,47 +39,61 @@ REQUEST_UNITS = "Errors in percent, in parentheses the gap to the pool in percen
 def build(results: Results) -> list[Table]:
     """The tables of a run: what was forgotten, what it cost in accuracy, what it cost in time and data.
 
-    Of several requests these show the state after the last and the cost of all; one more table goes through them.
+    Of several requests these show the state after the last and the cost of all; one more table goes through them. An
+    audit adds tables of its own.
     """
     run, numbers = results.run, Numbers(results.records)
     scenario, after = run["scenario"], f", after the last of {run['steps']} requests" if run["steps"] > 1 else ""
-    traces = [quantity for quantity in TRACES if numbers.has(quantity.metric)]
-    forgotten = [*FORGOTTEN[scenario], *traces]
     kept, units = ACCURACY.get(scenario, KEPT), FORGOTTEN_UNITS.get(scenario, UNITS) + after
     accuracy_units = ACCURACY_UNITS.get(scenario, UNITS) + after
     missed = "What became of the undetected wrong labels"
     return [
-        Table("forgotten", "What was forgotten", units, *_measured(forgotten, run, numbers)),
-        Table("accuracy", "What it cost in accuracy", accuracy_units, *_measured(kept, run, numbers)),
-        *([Table("undetected", missed, UNITS, *_measured(UNDETECTED, run, numbers))] if words.undetected(run) else []),
+        _forgotten(results, numbers, units),
+        *audit.tables(results),
+        _measured("accuracy", "What it cost in accuracy", accuracy_units, kept, run, numbers),
+        *([_measured("undetected", missed, UNITS, UNDETECTED, run, numbers)] if words.undetected(run) else []),
         *([_by_request(run, numbers)] if run["steps"] > 1 else []),
         _cost(run, numbers),
     ]
 
 
-def _measured(quantities: Sequence[Quantity], run: dict[str, Any], numbers: Numbers) -> tuple[Heads, list[Row]]:
-    heads: Heads = [("method", "")]
+def _forgotten(results: Results, numbers: Numbers, units: str) -> Table:
+    """What was forgotten, the verdict before any number where the run has an audit."""
+    run, found = results.run, verdicts.of(results)
+    traces = [quantity for quantity in _traces(run) if numbers.has(quantity.metric)]
+    quantities = [*FORGOTTEN[run["scenario"]], *traces]
+    return _measured("forgotten", "What was forgotten", units, quantities, run, numbers, found)
+
+
+def _traces(run: dict[str, Any]) -> list[Quantity]:
+    """The traces in the outputs; the attack is the one that decides the verdict, without one the paper's."""
+    if not verdicts.judged(run):
+        return TRACES
+    metric = f"attack_auc:{run['audit']['headline']}"
+    return [replace(one, metric=metric) if one.metric == "attack_auc" else one for one in TRACES]
+
+
+def _measured(
+    name: str,
+    caption: str,
+    units: str,
+    quantities: Sequence[Quantity],
+    run: dict[str, Any],
+    numbers: Numbers,
+    found: Mapping[str, Verdict] = NO_VERDICTS,
+) -> Table:
+    """A table of these quantities; verdicts, if any, are its second column."""
+    heads: Heads = [("method", ""), *([("verdict", "")] if found else [])]
+    metrics = ["", *(["verdict"] if found else [])]
     for quantity in quantities:
         goal = quantity.goal.replace("retrained", "clean") if words.undetected(run) else quantity.goal
-        heads.append((quantity.head, goal))
-        heads += [("gap", "→ 0")] if quantity.has_gap else []
+        heads += [(quantity.head, goal), *([("gap", "→ 0")] if quantity.has_gap else [])]
+        metrics += [quantity.metric, *([f"{quantity.metric}_gap"] if quantity.has_gap else [])]
     last, rows = run["steps"] - 1, []
-    for method in (REFERENCE, *_methods(run)):
-        rows.append(_row(run, numbers, method, _measured_cells(quantities, numbers, method, last)))
-    return heads, rows
-
-
-def _methods(run: dict[str, Any]) -> list[str]:
-    return [entry["name"] for entry in run["methods"]]
-
-
-def _row(run: dict[str, Any], numbers: Numbers, method: str, cells: list[str], step: int | None = None) -> Row:
-    """Numbers with the method's name before them, and the request's if `step` says which."""
-    entry = next((entry for entry in run["methods"] if entry["name"] == method), None)
-    remark = "ok" if entry is None else words.status(run, entry, numbers, step)
-    empty = set(cells) <= {MISSING, NONE} and remark != "ok"
-    kind = "failed" if empty else "reference" if entry is None else "anchor" if method in ANCHORS else "method"
-    return Row(method, kind, [words.row_name(run, method), *([] if step is None else [str(step + 1)]), *cells], remark)
+    for method in (REFERENCE, *methods(run)):
+        said = [verdicts.cell(found, method) if numbers.knows(method) else MISSING] if found else []
+        rows.append(line(run, numbers, method, _measured_cells(quantities, numbers, method, last), said=said))
+    return Table(name, caption, units, heads, rows, labels=2 if found else 1, metrics=tuple(metrics))
 
 
 def _measured_cells(quantities: Sequence[Quantity], numbers: Numbers, method: str, step: int) -> list[str]:
@@ -142,10 +123,10 @@ def _by_request(run: dict[str, Any], numbers: Numbers) -> Table:
     heads = [("method", ""), ("request", ""), *((quantity.head, "(→ 0)") for quantity in BY_REQUEST)]
     heads += [("time, s", "↓"), ("÷ retrain", "↓")]
     rows = []
-    for method in (REFERENCE, *_methods(run)):
+    for method in (REFERENCE, *methods(run)):
         for step in range(run["steps"] if numbers.knows(method) else 1):
             cells = [_with_gap(quantity, numbers, method, step) for quantity in BY_REQUEST]
-            rows.append(_row(run, numbers, method, [*cells, *_times(numbers, method, [step])], step))
+            rows.append(line(run, numbers, method, [*cells, *_times(numbers, method, [step])], step))
     return Table("requests", "Request by request", REQUEST_UNITS, heads, rows, by_request=True)
 
 
@@ -168,8 +149,9 @@ def _cost(run: dict[str, Any], numbers: Numbers) -> Table:
     units = f"Per run{together}; seconds are mean ± standard deviation over seeds"
     heads = [("method", ""), ("requests, s" if several else "request, s", "↓"), ("÷ retrain", "↓")]
     heads += [("prepare, s", "↓, once"), ("examples read", "↓"), ("peak memory", "↓")]
-    rows = [_row(run, numbers, method, _cost_cells(numbers, method, steps)) for method in _methods(run)]
-    return Table("cost", "What it cost in time and data", units, heads, rows)
+    rows = [line(run, numbers, method, _cost_cells(numbers, method, steps)) for method in methods(run)]
+    metrics = ("", "seconds_request", "seconds_request", "seconds_prepare", "samples_read", "peak_bytes")
+    return Table("cost", "What it cost in time and data", units, heads, rows, metrics=metrics)
 
 
 def _cost_cells(numbers: Numbers, method: str, steps: Sequence[int]) -> list[str]:

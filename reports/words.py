@@ -6,10 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.records import Results
+from reports import audit_words
 from reports.numbers import REFERENCE, Numbers
+from reports.quantities import ANCHORS
 
 if TYPE_CHECKING:
-    from reports.tables import Table
+    from reports.grid import Table
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def row_name(run: Mapping[str, Any], method: str) -> str:
@@ -23,6 +30,11 @@ def row_name(run: Mapping[str, Any], method: str) -> str:
 def undetected(run: Mapping[str, Any]) -> int:
     """How many poisoned samples no method was told of; the row retrain trains on them, the reference pool does not."""
     return sum(run.get("undetected_samples", ()))
+
+
+def controls(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """The rows with a known answer. Where some poison was not found, retraining learns it: a method like the others."""
+    return ("original",) if undetected(run) else ANCHORS
 
 
 def ideal(run: Mapping[str, Any]) -> str:
@@ -123,7 +135,9 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     notes += [UNDETECTED] if undetected(run) else []
     notes += [BY_REQUEST] if any(table.by_request for table in tables) else []
     notes += [CONFUSION] if "pair confusion" in heads else []
-    notes += [ATTACK + after] if "attack AUC" in heads else []
+    decides = (run.get("audit") or {}).get("headline")
+    notes += [ATTACK + after] if "attack AUC" in heads and not decides else []
+    notes += audit_words.notes(run, tables)
     notes += [PUBLISHED] if any(table.name == "paper" for table in tables) else []
     failed = any(entry["status"].startswith("failed") for entry in run["methods"])
     return [*notes, TIME, READ, *([FAILED] if failed else []), *_elsewhere_notes(run), *_tuned_notes(run)]

@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.interface import SCENARIOS, Record
 from bench.records import Results, save
+from tests import fabricated_audit
 
 SEEDS = 5
 FORGET = 60
@@ -148,10 +149,22 @@ def run(scenario: str, steps: int, *, missed: int = 0) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def fabricate(folder: Path, scenario: str, *, missed: int = 0) -> Path:
-    """Save a results folder of a scenario, the same at every call; with so many undetected wrong labels."""
+def fabricate(folder: Path, scenario: str, *, missed: int = 0, audit: bool = False, deep: bool = False) -> Path:
+    """Save a results folder of a scenario, the same at every call.
+
+    With so many undetected wrong labels, and with an audit if asked, `deep` for that of the weights too.
+    """
     rng = np.random.default_rng(SCENARIOS.index(scenario))
     steps = 4 if scenario == "incremental" else 1
-    made = records(scenario, steps, rng, missed=missed)
-    save(folder, Results(run(scenario, steps, missed=missed), made, samples(steps, rng)))
+    made, arrays = records(scenario, steps, rng, missed=missed), samples(steps, rng)
+    told = run(scenario, steps, missed=missed)
+    if audit or deep:
+        told["audit"] = fabricated_audit.description(deep=deep)
+        made = [one for one in made if one.metric != "attack_auc"] + fabricated_audit.records(steps - 1, deep=deep)
+        arrays = {NAMES.get(name, name.replace("score/", "score:shadow_xgboost/")): own for name, own in arrays.items()}
+        arrays |= fabricated_audit.samples(rng)
+    save(folder, Results(told, made, arrays))
     return folder
+
+
+NAMES = {"score/negatives": "negatives:shadow_xgboost"}  # what an audit calls an array of older runs

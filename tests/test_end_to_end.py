@@ -21,6 +21,7 @@ from test_registry import ARCHITECTURE, DATASET
 
 from bench.records import Record, load
 from bench.store import Store
+from reports import metrics
 
 HEAD = '''"""A method of a third party."""
 
@@ -176,6 +177,10 @@ def test_the_numbers_are_plausible(tiny: FinishedRun) -> None:
     assert value(records, "pgu", "samples_read", "retain") == 0
     assert value(records, "pgu", "samples_read", "train") == 600
     assert all(np.isfinite(r.value) for r in records if r.metric == "attack_auc")
+
+
+def test_every_number_is_explained(tiny: FinishedRun) -> None:
+    assert {r.metric for r in load(tiny.out).records if metrics.entry(r.metric) is None} == set()
 
 
 def test_a_repeat_computes_nothing_and_gives_the_same_records(copy: Place, tiny: FinishedRun) -> None:

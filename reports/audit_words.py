@@ -1,0 +1,79 @@
+"""How to read the tables of an audit, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reports.grid import Table
+
+TOO_FEW = (
+    "n/a, 560 of 1,000: a rate at so few false positives needs ten scores of retrained models above the threshold, so "
+    "1,000 scores at 1 %, 10,000 at 0.1 %; there are 560."
+)
+POPULATION = (
+    "Attacks that do not know the method are here for comparison with papers and decide nothing. Those that see one "
+    "model ask whether the forget set looks like training data beside unseen samples; retraining is not at 0.5 there "
+    "where forget and unseen samples differ by themselves, so read them against the pool's row. *: no difference from "
+    "the pool is shown (p not below 0.05; for members, the gap's interval holds 0)."
+)
+DISTANCE = (
+    "KLoM: the divergence of the method's log-odds from the pool's, sample by sample in the pool's quantiles; of all "
+    "samples the 95th percentile. Agreement: samples on which a model decides as a retrained one. Output JS, "
+    "activation L2: distances of the probabilities. The forgetting score is that of the NeurIPS 2023 "
+    "contest; retraining does not reach 1 in it, so it is given as a share of what retraining reaches."
+)
+DIRECTION = (
+    "Surer, less sure: percent of forget samples whose log-odds lie above, below the range of 95 % of the pool's "
+    "models. Retraining has about 2.5 on either side; much below is over-forgetting, not more privacy."
+)
+WHITEBOX = (
+    "Steps to relearn: updates on the forget set until a model is as good on it as the original; models that never got "
+    "there count with the last step. Fine-tuned error: on the forget set, after fine-tuning on retained data alone; "
+    "where it falls below the pool's, what was forgotten was only hidden."
+)
+COMPARED = (
+    "Average rank of a method's area over models, 1 is best; a p-value above 0.05 shows no difference from the best."
+)
+
+
+def notes(run: Mapping[str, Any], tables: Sequence[Table]) -> list[str]:
+    """The sentences that these tables need; [] without an audit."""
+    audit = run.get("audit")
+    if audit is None:
+        return []
+    shown = {table.name for table in tables}
+    refused = any(cell.startswith("n/a, ") for table in tables for row in table.rows for cell in row.cells)
+    told = [_verdict(audit), _headline(audit)] if audit.get("headline") else []
+    told += [TOO_FEW] if refused else []
+    told += [POPULATION] if "population" in shown else []
+    for name, note in (
+        ("distance", DISTANCE), ("direction", DIRECTION), ("whitebox", WHITEBOX), ("compared", COMPARED),
+    ):  # fmt: skip
+        told += [note] if name in shown else []
+    return told
+
+
+def _verdict(audit: Mapping[str, Any]) -> str:
+    family, margin = audit["family"], audit["margin"]
+    return (
+        f"Verdict, by rules fixed before any number: a method leaks or over-forgets where one of the {len(family)} "
+        f"attacks that decide ({', '.join(family)}) finds a difference (p below 0.05, Holm's over the attacks), in "
+        f"whichever direction; indistinguishable is shown, not assumed: {audit['headline']}'s area lies within "
+        f"0.5 ± {margin:g} (p if beyond is below 0.05). Where neither is shown, there is not enough data."
+    )
+
+
+def _headline(audit: Mapping[str, Any]) -> str:
+    learned = audit.get("models") or {}
+    fit = (
+        f", learned from {learned['unlearned_fit']} models of the method and {learned['retrained_fit']} retrained ones"
+        if learned
+        else ""
+    )
+    return (
+        f"Attack AUC: how well {audit['headline']}, which knows the method{fit}, tells other models of it from "
+        "retrained ones on the forget set. 0.5 is chance; an area below 0.5 is a finding too, not privacy. "
+        "The pool's row is retrained models against each other."
+    )

@@ -1,0 +1,114 @@
+"""ROC curves of membership attacks: the one that decides the verdict, and the paper's."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.records import Results
+from reports import curves, style, verdicts
+from reports.curves import Array
+from reports.numbers import PAPERS_ATTACK, Numbers, with_interval
+
+Scores = tuple[Array, Array]  # of a method's models and of retrained ones, [models, samples]
+
+
+def roc(results: Results) -> Figure | None:
+    """ROC curves of the paper's attack, mean and range over seeds; linear, and log-log where the samples support it."""
+    return _figure(results, PAPERS_ATTACK)
+
+
+def deciding(results: Results) -> Figure | None:
+    """The same of the attack that decides the verdict, over test models; None without one or for the paper's."""
+    name = headline(results)
+    return _figure(results, name) if name else None
+
+
+def headline(results: Results) -> str:
+    """The attack that decides the verdict, empty where there is none that has a figure of its own."""
+    name = results.run["audit"]["headline"] if verdicts.judged(results.run) else ""
+    return "" if name == PAPERS_ATTACK else str(name)
+
+
+def file_name(attack: str) -> str:
+    """What the figure of an attack is called; the attack of a third party may have any name."""
+    return f"roc_{re.sub(r'[^A-Za-z0-9_-]+', '_', attack)}"
+
+
+def _scores(results: Results, attack: str) -> dict[str, Scores]:
+    """The finite scores of every method that has them, by today's names of the arrays or by those of older runs."""
+    found, samples, old = {}, results.samples, attack == PAPERS_ATTACK
+    for entry in results.run["methods"]:
+        method = entry["name"]
+        own = samples.get(f"score:{attack}/{method}", samples.get(f"score/{method}") if old else None)
+        names = [f"negatives:{attack}/{method}", f"negatives:{attack}", *(["score/negatives"] if old else [])]
+        others = next((samples[name] for name in names if name in samples), None)
+        if own is not None and others is not None and np.isfinite(others).any():
+            found[method] = (own, others)
+    return found
+
+
+def _figure(results: Results, attack: str) -> Figure | None:
+    scores = _scores(results, attack)
+    if not scores:
+        return None
+    height = max(2.75, 0.4 + 0.33 * len(scores))  # the legend has two lines per method
+    figure = style.plain(style.WIDTH, height)
+    linear, tails = figure.subplots(1, 2)
+    bottom, top = 0.45 / height, 1 - 0.16 / height
+    figure.subplots_adjust(left=0.07, right=0.775, bottom=bottom, top=top, wspace=0.26)
+    lowest = min(curves.lowest_rate(others) for _, others in scores.values())
+    for method, (own, others) in scores.items():
+        label = _label(results, attack, method)
+        _curve(linear, results, method, own, others, np.linspace(0, 1, 201), label)
+        # Each curve begins where its own retrained scores support it.
+        _curve(tails, results, method, own, others, np.geomspace(curves.lowest_rate(others), 1, 101), label)
+    _axes(linear, tails, lowest)
+    handles, labels = linear.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.8, top), title="AUC [95 % interval]",
+                  alignment="left", borderaxespad=0, handlelength=2.4, labelspacing=0.7)  # fmt: skip
+    return figure
+
+
+def _label(results: Results, attack: str, method: str) -> str:
+    numbers, last = Numbers(results.records), results.run["steps"] - 1
+    area = with_interval(numbers.summary(method, f"attack_auc:{attack}", "forget", last))
+    return f"{style.shortened(method, 19)}\n{area}"
+
+
+def _curve(ax: Axes, results: Results, method: str, own: Array, others: Array, grid: Array, label: str) -> None:
+    found = curves.rates(own, others, grid)
+    if not len(found):
+        return
+    color, dashes = style.look(results.run, method)
+    ax.plot(100 * grid, 100 * found.mean(0), color=color, linestyle=dashes, linewidth=1.2, label=label)
+    if len(found) > 1:
+        ax.fill_between(100 * grid, 100 * found.min(0), 100 * found.max(0), color=color, alpha=0.12, linewidth=0)
+
+
+def _axes(linear: Axes, tails: Axes, lowest: float) -> None:
+    chance = (np.linspace(0, 1, 201), np.geomspace(lowest, 1, 101))
+    for ax, grid in zip((linear, tails), chance, strict=True):
+        ax.set_xlabel("false positive rate, %")
+        ax.plot(100 * grid, 100 * grid, color="#999999", linewidth=0.7, zorder=1.9)
+    linear.set_ylabel("true positive rate, %")
+    linear.set(xlim=(0, 100), ylim=(0, 100))
+    marks = (1, 2, 5) if lowest > 0.01 else (1,)
+    decades = range(math.floor(math.log10(lowest)), 1)
+    shares = [100 * mark * 10.0**power for power in decades for mark in marks if lowest <= mark * 10.0**power <= 1]
+    tails.set(xscale="log", yscale="log", xlim=(100 * lowest, 100), ylim=(100 * lowest, 100))
+    _plain_marks(tails, shares)
+
+
+def _plain_marks(tails: Axes, shares: Sequence[float]) -> None:
+    """Ticks as plain numbers: powers of ten would need a second font."""
+    for axis in (tails.xaxis, tails.yaxis):
+        axis.set_minor_locator(ticker.NullLocator())
+        axis.set_major_locator(ticker.FixedLocator(shares))
+        axis.set_major_formatter(ticker.FixedFormatter([f"{share:g}" for share in shares]))
