@@ -64,3 +64,31 @@ def _ratios(splits: np.ndarray, x: np.ndarray, m: int) -> np.ndarray:
         variance = (deviations + PRIOR * mean) / (models - 1 + PRIOR)
         ratio -= models * np.log(np.maximum(variance, 1e-12)).sum(axis=1)
     return ratio
+
+
+def exchangeable_p(unlearned: np.ndarray, retrained: np.ndarray, *, seed: int = 0) -> float:
+    """The same for any number of unlearned models: of one it asks how far it is out among the retrained ones."""
+    if len(unlearned) == 1:
+        return outlier_p(unlearned[0], retrained)
+    return permutation_p(unlearned, retrained, seed=seed)
+
+
+def outlier_p(model: np.ndarray, retrained: np.ndarray) -> float:
+    """p-value of "this model is one more of the retrained ones" from log-odds `[n]` and `[k, n]`; two-sided.
+
+    Every model is held against all others: the mean over examples of its squared distance from their mean, in their
+    shrunken variances. Among k + 1 exchangeable models any rank is as likely: at least 1 / (k + 1). nan for fewer than
+    two retrained models, no example, or a value that is not finite.
+    """
+    both = np.concatenate([np.asarray(model, np.float64)[None], np.asarray(retrained, np.float64)])
+    if len(retrained) < 2 or not both.size or not np.isfinite(both).all():
+        return math.nan
+    far = np.array([_distance(both[at], np.delete(both, at, axis=0)) for at in range(len(both))])
+    return float((far >= far[0] - TIE * max(1.0, far[0])).mean())
+
+
+def _distance(one: np.ndarray, others: np.ndarray) -> float:
+    variance, degrees = others.var(axis=0, ddof=1), len(others) - 1
+    shrunken = (degrees * variance + PRIOR * variance.mean()) / (degrees + PRIOR)
+    gaps = (one - others.mean(axis=0)) ** 2
+    return float(np.divide(gaps, shrunken, out=np.zeros_like(gaps), where=shrunken > 0).mean())
