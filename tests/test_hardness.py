@@ -81,7 +81,7 @@ def test_planted_wrong_labels_are_the_most_memorized(dataset: Dataset, tmp_path:
     planted = np.random.default_rng(4).permutation(len(dataset.train_y))[:12]
     labels = dataset.train_y.copy()
     labels[planted] = (labels[planted] + 1 + np.arange(12) % 9) % 10
-    cell = resolved("most_memorized", "recipe.epochs=20")
+    cell = resolved("most_memorized", "scenario.half_models=8", "recipe.epochs=20")
     models = [
         dataclasses.replace(model, labels=labels, key=f"{number:024d}")
         for number, model in enumerate(memorization.half_models(cell, dataset))
