@@ -4,8 +4,8 @@ Source: the PGU paper's attack (see shadow_xgboost), whose classifier learns fro
 that forget too much. Here it learns from models that the method itself made. Score: log-odds of "unlearned".
 
 Deviations: besides softmax and one-hot label two features, the label's log-odds and the log-entropy, which do not
-saturate. Where no models are set aside for choosing a setting, an eighth of them (at least one of each side) is. All
-settings and defaults are those of shadow_xgboost.
+saturate. Where no models are set aside for choosing a setting, an eighth of them (at least one of each side) is. Three
+settings are tried, since this attack is fitted anew for every method; the rest is as in shadow_xgboost.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from attacks._outputs import log_entropy, log_odds
-from attacks.shadow_xgboost import ShadowXGBoost
+from attacks.shadow_xgboost import GRID, ShadowXGBoost
 from bench.attack import Known, Knows, Points
 from bench.interface import UsageError
 
@@ -28,6 +29,7 @@ class AdaptiveXGBoost(ShadowXGBoost):
 
     cite: ClassVar[str] = "hoang2024pgu"
     knows: ClassVar[Knows] = "unlearned"
+    candidates: int = Field(default=3, ge=1, le=len(GRID), description="settings to try, the authors' first")
 
     def fit(self, known: Known, seed: int) -> dict[str, np.ndarray]:
         """As `ShadowXGBoost.fit`, with an eighth of the models to choose on where the harness keeps none for it."""

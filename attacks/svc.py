@@ -36,7 +36,7 @@ class Svc(Attack):
         default="confidence", description="what of the output it reads (the papers print confidence)"
     )
     penalty: float = Field(default=3.0, gt=0, description="C of the classifier (authors' code)")
-    rows: int = Field(default=1000, ge=1, description="learn from at most so many members, and as many non-members")
+    rows: int = Field(default=500, ge=1, description="learn from at most so many members, and as many non-members")
 
     def score(self, fitted: Mapping[str, np.ndarray], seen: Seen, points: Points) -> np.ndarray:
         """Decision values float64 `[models, n]`, above 0 = called a member; nan where a logit is not finite."""

@@ -3,38 +3,84 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 
-from bench import comparison, distances
+from bench import comparison, distances, roc, workers
 from bench.attack import Attack, Known, Seen
 from bench.examination import Arrays, Examiner, Sides, Single
 from bench.interface import Record
 from bench.observation import Observer
-from bench.plan import Model, Plan, Row
+from bench.plan import Model, Plan, Row, Run
 from bench.progress import Progress
 from bench.seeds import derive
 from bench.store import Store
 
 
-def collect(plan: Plan, store: Store, failures: Mapping[str, str], progress: Progress) -> tuple[list[Record], Arrays]:
+def collect(
+    plan: Plan, store: Store, failures: Mapping[str, str], jobs: int, progress: Progress
+) -> tuple[list[Record], Arrays]:
     """All records of the audit, those of the retrained pool first, and the scores for figures; nothing without attacks.
 
     `failures` says why runs of methods failed, by their keys.
     """
     if not plan.audit_key:
         return [], {}
-    auditor = Auditor(plan, store)
-    records, arrays = auditor.pool(progress)
+    auditor = Auditor(plan, store, failures)
+    rows = [row for row in plan.rows if not row.skipped]
+    _share_out(auditor, rows, jobs, progress)
+    records, arrays = auditor.pool()
     compared: dict[str, np.ndarray] = {}
-    for row in plan.rows:
-        if not row.skipped:
-            found, scores = auditor.row(row, failures, progress)
-            compared |= {row.name: scores.pop("compared")} if "compared" in scores else {}
-            records, arrays = records + found, arrays | scores
+    for row in rows:
+        found, scores = auditor.row(row)
+        compared |= {row.name: scores.pop("compared")} if "compared" in scores else {}
+        records, arrays = records + found, arrays | scores
     return records + _compared(plan, compared), arrays
+
+
+_auditor: Auditor | None = None  # what forked workers inherit: sent to them, its arrays would be copied for every task
+
+
+def _share_out(auditor: Auditor, rows: Sequence[Row], jobs: int, progress: Progress) -> None:
+    """Audit what the store lacks, first the pool and then the rows, on several processes where they can be forked.
+
+    They are forked before this process has used a library with threads of its own, which a fork would not survive.
+    """
+    global _auditor
+    pool = [] if auditor.store.has("audit", auditor.plan.audit_key) else [-1]
+    todo = [at for at, row in enumerate(rows) if auditor.whole(row) and not auditor.store.has("audit", row.audit_key)]
+    if not (pool or todo) or sys.platform != "linux" or jobs < 2:
+        return
+    import joblib
+
+    names = iter([*("the retrained pool" for _ in pool), *(rows[at].name for at in todo)])
+
+    def report() -> None:
+        if name := next(names, None):
+            progress.done(f"audited {name}" if jobs == 1 else "audited one more method")
+
+    _auditor = auditor
+    auditor.load()
+    try:
+        with workers.processes(jobs, "cpu", report) as parallel:
+            for stage in (pool, todo):
+                if stage:
+                    parallel(joblib.delayed(_work)(at) for at in stage)
+    finally:
+        _auditor = None
+
+
+def _work(at: int) -> None:
+    """Audit the pool, or the row of this number. Runs in a worker process."""
+    workers.begin()
+    assert _auditor is not None
+    if at < 0:
+        _auditor.pool()
+    else:
+        _auditor.row([row for row in _auditor.plan.rows if not row.skipped][at])
 
 
 def headline(attacks: Mapping[str, Attack]) -> str:
@@ -61,8 +107,8 @@ def sizes(plan: Plan) -> dict[str, int]:
 class Auditor:
     """Audits the rows of a plan; the pool's models are read on first need and shared."""
 
-    def __init__(self, plan: Plan, store: Store) -> None:
-        self.plan, self.store = plan, store
+    def __init__(self, plan: Plan, store: Store, failures: Mapping[str, str]) -> None:
+        self.plan, self.store, self.failures = plan, store, failures
         self.observer = Observer(plan, store)
         config = plan.config
         self.examiner = Examiner(plan.attacks(), config.audit.margin, len(plan.requests) - 1, config.seed)
@@ -80,14 +126,11 @@ class Auditor:
     def _whole(self, pool: list[Model]) -> Seen:
         return self.observer.models(self.plan.of(pool, [*self.plan.shadows(), *self.plan.config.seeds]))
 
-    @cached_property
-    def usual(self) -> dict[str, Single]:
-        """What attacks on single models make of the retrained ones."""
-        known = {name: attack for name, attack in self.examiner.attacks.items() if attack.knows == "model"}
-        return {name: self.examiner.single(name, self.retrained) for name in known}
+    def load(self) -> None:
+        """Read the models that several rows need."""
+        _ = self.retrained, self.originals
 
-    @cached_property
-    def taught(self) -> dict[str, Arrays]:
+    def _taught(self) -> dict[str, Arrays]:
         """What attacks that know originals have learned from the shadows, kept in the store."""
         shadows, found = slice(len(self.plan.shadows())), {}
         for name, key in self.plan.attack_keys.items():
@@ -101,49 +144,64 @@ class Auditor:
             found[name] = self.store.get("attack", key)[0]
         return found
 
-    def pool(self, progress: Progress) -> tuple[list[Record], Arrays]:
+    def _usual(self) -> dict[str, Single]:
+        """What attacks on single models make of the retrained ones, kept with the audit of the pool."""
+        arrays, meta = self.store.get("audit", self.plan.audit_key)
+        known = [name for name, attack in self.examiner.attacks.items() if attack.knows == "model"]
+        return {name: Single(*_unpacked(arrays, name), status=meta["usual"][name]) for name in known}
+
+    def pool(self) -> tuple[list[Record], Arrays]:
         """Floors: one half of the retrained models against the other, as if a method had made it."""
         if self.store.has("audit", self.plan.audit_key):
             return _load(self.store, self.plan.audit_key)
         examiner, records, arrays = self.examiner, list[Record](), Arrays()
         floor = Sides(self.retrained.only(slice(0, None, 2)), self.retrained.only(slice(1, None, 2)))
+        taught, usual = self._taught(), {}
         for name, attack in examiner.attacks.items():
             if attack.knows == "unlearned":
                 records += examiner.numbers("reference", name, examiner.learned(name, floor), floor)
             elif attack.knows == "model":
-                records += examiner.single_numbers("reference", name, self.usual[name])
+                usual[name] = examiner.single(name, self.retrained)
+                records += examiner.single_numbers("reference", name, usual[name])
+                arrays |= {f"usual/{name}/area": usual[name].area.models, f"usual/{name}/rate": usual[name].rates}
             else:
                 last = self.retrained.only(slice(len(self.plan.shadows()), None))
-                arrays[f"negatives:{name}"] = examiner.judge(name, self.taught[name], last, last).negatives
+                arrays[f"negatives:{name}"] = examiner.judge(name, taught[name], last, last).negatives
         made = len(self.plan.unlearned()) + len(self.plan.config.seeds)
         records += distances.floor(self.retrained, made, examiner.step)
-        _save(self.store, self.plan.audit_key, records, arrays)
-        progress.done("audited the retrained pool")
-        return records, arrays
+        _save(self.store, self.plan.audit_key, records, arrays, {name: one.status for name, one in usual.items()})
+        return _load(self.store, self.plan.audit_key)
 
-    def row(self, row: Row, failures: Mapping[str, str], progress: Progress) -> tuple[list[Record], Arrays]:
+    def whole(self, row: Row) -> bool:
+        """Whether no run of a row has failed."""
+        return not any(run.key in self.failures for run in _last_runs(row))
+
+    def row(self, row: Row) -> tuple[list[Record], Arrays]:
         """Records and scores of one method; runs that failed are left out, and then nothing is kept."""
-        repeats = [run for run in row.runs if run.last]
-        shadows = [chain[-1] for chain in row.shadows]
-        failed = [run.key for run in (*shadows, *repeats) if run.key in failures]
-        if not failed and self.store.has("audit", row.audit_key):
+        whole = self.whole(row)
+        if whole and self.store.has("audit", row.audit_key):
             return _load(self.store, row.audit_key)
-        shadows, repeats = ([run for run in runs if run.key not in failures] for runs in (shadows, repeats))
+        shadows = [chain[-1] for chain in row.shadows if chain[-1].key not in self.failures]
+        repeats = [run for run in row.runs if run.last and run.key not in self.failures]
         if not repeats:
             return [], {}
-        unlearned = self.observer.runs(shadows, repeats) if not row.method.identity else self._untouched()
+        unlearned = self._untouched() if row.method.identity else self.observer.runs(shadows, repeats)
         sides = Sides(unlearned, self.retrained, tuple(str(run.repeat) for run in repeats))
         last = len(self.plan.config.seeds)
-        records, arrays = self.examiner.examine(row.name, sides, self.taught, self.usual, last)
-        if not failed:
+        records, arrays = self.examiner.examine(row.name, sides, self._taught(), self._usual(), last)
+        if whole:
             _save(self.store, row.audit_key, records, arrays)
-            progress.done(f"audited {row.name}")
         return records, arrays
 
     def _untouched(self) -> Seen:
         """The originals that other methods start from, in the same order."""
         total, shadows = len(self.originals), len(self.plan.shadows())
         return self.originals.only(np.array([*range(len(self.plan.unlearned())), *range(shadows, total)]))
+
+
+def _last_runs(row: Row) -> list[Run]:
+    """The runs whose models are audited."""
+    return [*(chain[-1] for chain in row.shadows), *(run for run in row.runs if run.last)]
 
 
 def _compared(plan: Plan, areas: Mapping[str, np.ndarray]) -> list[Record]:
@@ -160,10 +218,19 @@ def _compared(plan: Plan, areas: Mapping[str, np.ndarray]) -> list[Record]:
     return records
 
 
-def _save(store: Store, key: str, records: Sequence[Record], arrays: Arrays) -> None:
-    store.put("audit", key, arrays, {"records": [dataclasses.astuple(record) for record in records]})
+def _save(
+    store: Store, key: str, records: Sequence[Record], arrays: Arrays, usual: Mapping[str, str] | None = None
+) -> None:
+    meta = {"records": [dataclasses.astuple(record) for record in records], "usual": dict(usual or {})}
+    store.put("audit", key, arrays, meta)
 
 
 def _load(store: Store, key: str) -> tuple[list[Record], Arrays]:
     arrays, meta = store.get("audit", key)
-    return [Record(*values) for values in meta["records"]], arrays
+    shown = {name: array for name, array in arrays.items() if not name.startswith("usual/")}
+    return [Record(*values) for values in meta["records"]], shown
+
+
+def _unpacked(arrays: Arrays, name: str) -> tuple[roc.Area, np.ndarray]:
+    """The areas and rates of an attack on single models as `Auditor.pool` keeps them."""
+    return roc.of_models(arrays[f"usual/{name}/area"]), arrays[f"usual/{name}/rate"]

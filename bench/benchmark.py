@@ -102,7 +102,7 @@ def _carry_out(
         with clock.phase("read out"):
             numbers, samples = evaluation.collect(planned, entries, reasons, progress)
         with clock.phase("attack"):
-            told, scores = audit.collect(planned, entries, reasons, progress)
+            told, scores = audit.collect(planned, entries, reasons, jobs, progress)
             numbers, samples = numbers + told + found, samples | scores
     description = describe(planned, entries, reasons, clock, command)
     return records.Results(description, numbers, samples, runner.tracebacks(planned, failures))

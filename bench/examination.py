@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bench import distances, logits, permutation, roc, statistics
-from bench.attack import Attack, Known, Seen
+from bench.attack import Attack, Known, Points, Seen
 from bench.interface import Record, UsageError
 from bench.seeds import derive
 from bench.store import Damaged
@@ -187,8 +187,13 @@ class Examiner:
             return Single(status=diverged(models) if len(models) else "too_few_models")
         if not (finite.unseen.labels.size and finite.retain.labels.size and finite.validation.labels.size):
             return Single(status="empty")
+        asked = [finite.forget, finite.unseen]  # at once, so that the attack is fitted once
+        points = Points(
+            np.concatenate([part.logits for part in asked], axis=1), np.concatenate([part.labels for part in asked])
+        )
         with self.errors(name):
-            own, unseen = (self.attacks[name].score({}, finite, part) for part in (finite.forget, finite.unseen))
+            scores = np.asarray(self.attacks[name].score({}, finite, points), np.float64)
+        own, unseen = np.split(scores, [len(finite.forget.labels)], axis=1)
         return Single(roc.within(own, unseen), 100.0 * (own > 0).mean(axis=1), diverged(models))
 
     def _repeats(self, method: str, metric: str, values: np.ndarray, repeats: Sequence[str]) -> list[Record]:

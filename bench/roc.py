@@ -73,7 +73,11 @@ def between(positives: np.ndarray, negatives: np.ndarray) -> Area:
 
 def within(positives: np.ndarray, negatives: np.ndarray) -> Area:
     """The area of each model's scores `[models, n]` against the same model's on other examples `[models, others]`."""
-    own = np.array([statistics.auc(p, n) for p, n in zip(positives, negatives, strict=True)])
+    return of_models(np.array([statistics.auc(p, n) for p, n in zip(positives, negatives, strict=True)]))
+
+
+def of_models(own: np.ndarray) -> Area:
+    """The mean of the areas of single models, float64 `[models]`; nan where one is not finite, or there is none."""
     if not own.size or not np.isfinite(own).all():
         return NOTHING
     return _area(float(own.mean()), own, [own])
