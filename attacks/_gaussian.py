@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import gammaln
 
 FLOOR = 1e-12  # of a variance, in squared nats
 FEW = 16  # with fewer models the distribution of a next one is Student's, not normal
@@ -50,5 +49,5 @@ def log_density(phi: np.ndarray, mean: np.ndarray, scale: np.ndarray, degrees: n
     nu = float(degrees)
     if math.isinf(nu):
         return np.asarray(-0.5 * (z + np.log(scale)))
-    constant = float(gammaln((nu + 1) / 2) - gammaln(nu / 2)) - 0.5 * math.log(nu / 2)
+    constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu / 2)
     return np.asarray(constant - 0.5 * np.log(scale) - (nu + 1) / 2 * np.log1p(z / nu))

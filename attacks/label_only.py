@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import betaln
 
 from attacks._outputs import for_fitting
 from bench.attack import Attack, Known, Knows, Points, Seen
@@ -41,6 +40,8 @@ class LabelOnly(Attack):
 
     def score(self, fitted: Mapping[str, np.ndarray], seen: Seen, points: Points) -> np.ndarray:
         """Log-likelihood ratio float64 `[models, n]`, above 0 = rather unlearned; nan where a logit is not finite."""
+        from scipy.special import betaln  # here, since an attack's file must load at once
+
         right = _right(points)
         wrong = points.views.shape[-1] - right
         member, other = (betaln(right + a, wrong + b) - betaln(a, b) for a, b in (fitted["members"], fitted["others"]))

@@ -22,7 +22,8 @@ from bench import roc
 from bench.attack import Attack, Known, Points, Seen
 from bench.worlds import KINDS, World
 
-# world: area of lira, area of per_example, its true positive rate at 1 % false ones (a simulation in other code)
+# World: areas of an attack per example that learned from originals and of one that learned from the world's own models,
+# the latter's true positive rate at 1 % false ones; from a simulation in other code.
 GOLDEN = {
     "exact": (0.502, 0.498, 0.010),
     "no_op": (0.798, 0.799, 0.219),
@@ -32,7 +33,7 @@ GOLDEN = {
     "both_ways": (0.548, 0.848, 0.161),
     "too_peaky": (0.450, 0.933, 0.093),
 }
-Judged = dict[str, tuple[float, float, float]]
+Judged = dict[str, tuple[float, ...]]
 
 
 def of_odds(odds: np.ndarray) -> Seen:
@@ -50,8 +51,8 @@ def judge(attack: Attack, known: Known, unlearned: Seen, retrained: Seen) -> tup
 
 
 def golden(worlds: int) -> Judged:
-    """Mean over worlds of the area of `Lira`, that of `PerExample` and its true positive rate at 1 % false ones."""
-    found: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in KINDS}
+    """The same over a number of worlds, and as the last the area of `Lira`."""
+    found: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in KINDS}
     for seed in range(worlds):
         world = World(seed, others=1)
         retrained = world.seen("exact", 48)
@@ -59,20 +60,20 @@ def golden(worlds: int) -> Judged:
         originals = world.seen("no_op", 32)
         for kind in KINDS:
             own = world.seen(kind, 48)
-            fixed = judge(Lira(), Known(originals, fit), own.only(slice(32, None)), test)
-            adaptive = judge(PerExample(), Known(own.only(slice(32)), fit), own.only(slice(32, None)), test)
-            one = roc.between(*fixed).value, roc.between(*adaptive).value, roc.rate(*adaptive, 0.01).value
+            tested = own.only(slice(32, None)), test
+            fixed, lira = (judge(attack, Known(originals, fit), *tested) for attack in (PerExample(), Lira()))
+            adaptive = judge(PerExample(), Known(own.only(slice(32)), fit), *tested)
+            areas = [roc.between(*scores).value for scores in (fixed, adaptive, lira)]
+            one = *areas[:2], roc.rate(*adaptive, 0.01).value, areas[2]
             found[kind].append(one)
-    return {kind: tuple(np.mean(rows, axis=0)) for kind, rows in found.items()}  # type: ignore[misc]
+    return {kind: tuple(np.mean(rows, axis=0)) for kind, rows in found.items()}
 
 
 @pytest.mark.parametrize(("worlds", "within"), [(2, 0.03), pytest.param(10, 0.01, marks=pytest.mark.slow)])
 def test_golden_worlds(worlds: int, within: float) -> None:
-    for kind, (fixed, adaptive, rate) in golden(worlds).items():
-        assert (adaptive, rate) == pytest.approx(GOLDEN[kind][1:], abs=within), kind
-        assert fixed == pytest.approx(GOLDEN[kind][0], abs=2 * within), (
-            kind
-        )  # which goes by the examples that are drawn
+    for kind, (*found, lira) in golden(worlds).items():
+        assert found == pytest.approx(GOLDEN[kind], abs=within), kind
+        assert lira == pytest.approx(GOLDEN[kind][0], abs=within + 0.01), kind  # one variance where that attack has two
 
 
 @pytest.mark.parametrize("attack", [Lira(), PerExample()])
