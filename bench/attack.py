@@ -114,6 +114,7 @@ class Attack(Plugin):
     def score(self, fitted: Mapping[str, np.ndarray], seen: Seen, points: Points) -> np.ndarray:
         """Scores float64 `[models, n]` of `points`, which belong to the same models as `seen`; nan where not finite.
 
-        The score of an example does not depend on which other examples or models are scored with it.
+        The score of an example does not depend on which other examples or models are scored with it. Attacks that
+        learn are given the forget set, as a whole and in the order in which they learned it.
         """
         raise NotImplementedError
