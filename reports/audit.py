@@ -32,7 +32,7 @@ class Column:
     goal: str
     metric: str
     cell: Cell
-    part: str = "forget"
+    part: str | None = "forget"
     optional: bool = False  # not shown where there is no number, whatever the reason
 
     def known(self, run: Mapping[str, Any], numbers: Numbers) -> bool:
@@ -53,7 +53,7 @@ def tables(results: Results) -> list[Table]:
     far = "Distances of outputs to the pool with 95 % intervals; the pool's own row is the floor"
     way = "Log-odds of the label on the forget set, and the share of samples beyond what 95 % of the pool's models show"
     white = "Attackers who hold the weights; the pool's row is the same done to retrained models"
-    rank = "Models ranked by the area of the attack that decides; p-values paired by model, Holm's over the methods"
+    rank = "Models ranked by how far the area of the attack that decides is from 0.5; p-values paired by model, Holm's"
     return [
         *_attacks(run, numbers),
         *_table(run, numbers, "distance", distance, far, DISTANCE),
@@ -185,8 +185,9 @@ def _lacks(record: Record | None) -> str:
     return f"{MISSING}, {int(short[2]):,} of {int(short[1]):,}" if short else ""
 
 
-def _plain(metric: str, digits: int) -> Cell:
-    return lambda numbers, method, step: fixed(numbers.value(method, metric, "forget", step), digits)
+def _plain(metric: str, digits: int, scale: float = 1.0) -> Cell:
+    """The value alone, from whatever part has it."""
+    return lambda numbers, method, step: fixed(scale * numbers.value(method, metric, None, step), digits)
 
 
 def _p(metric: str) -> Cell:
@@ -229,6 +230,22 @@ def _share_of_floor(metric: str) -> Cell:
     return cell
 
 
+def _beside_floor(metric: str, part: str) -> Cell:
+    """A number without interval, with a star where it is not beyond what chance does to the floor, whose range is told.
+
+    Both depend on the number of models, so that they compare only where it is the same.
+    """
+
+    def cell(numbers: Numbers, method: str, step: int) -> str:
+        own, floor = (numbers.summary(name, metric, part, step) for name in (method, REFERENCE))
+        if own is None or method == REFERENCE or math.isfinite(own.low):
+            return with_interval(own)
+        within = floor is not None and own.n == floor.n and own.value <= floor.high
+        return fixed(own.value) + ("*" if within else "")
+
+    return cell
+
+
 def _rank(numbers: Numbers, method: str, step: int) -> str:
     return fixed(numbers.value(method, "compared_rank", "forget", step), 1)
 
@@ -247,8 +264,8 @@ def _column(
 
 
 DISTANCE = [
-    _column("KLoM, forget", "↓ floor", "klom_quantile"),
-    _column("KLoM, unseen", "↓ floor", "klom_quantile", "unseen"),
+    Column("KLoM, forget", "↓ floor", "klom_quantile", _beside_floor("klom_quantile", "forget")),
+    Column("KLoM, unseen", "↓ floor", "klom_quantile", _beside_floor("klom_quantile", "unseen"), "unseen"),
     _column("agreement, %", "→ pool", "agreement", digits=1),
     _column("output JS", "↓ floor", "output_js", digits=3),
     _column("activation L2", "↓ floor", "activation_l2", digits=3),
@@ -260,14 +277,14 @@ DIRECTION = [
     _column("less sure than the pool", "%, → pool", "phi_below", digits=1),
 ]
 WHITEBOX = [
-    _column("steps to relearn", "→ pool", "relearn_steps", digits=1),
+    Column("steps to relearn", "median, → pool", "relearn_steps", _plain("relearn_steps", 0)),
     _column("÷ pool", "→ 1", "relearn_ratio"),
-    Column("never relearned", "%, → pool", "relearn_censored", _plain("relearn_censored", 0)),
+    Column("never relearned", "%, → pool", "relearn_censored", _plain("relearn_censored", 0, 100.0)),
     Column("fine-tuned error", "%, → pool", "recovered_error", _plain("recovered_error", 2)),
     _column("gap", "→ 0", "recovered_error_gap", signed=True),
-    _column("recovery", "→ pool", "recovery"),
-    Column("weight distance", "from original", "weight_distance", _plain("weight_distance", 3)),
-    Column("changed", "% of weights", "weights_changed", _plain("weights_changed", 1)),
+    _column("recovered", "points, → pool", "recovery", signed=True),
+    Column("weight distance", "from original", "weight_distance", _plain("weight_distance", 3), None),
+    Column("changed", "% of weights", "weights_changed", _plain("weights_changed", 1), None),
 ]
 COMPARED = [
     Column("average rank", "↓", "compared_rank", _rank),

@@ -20,9 +20,10 @@ POPULATION = (
 )
 DISTANCE = (
     "KLoM: the divergence of the method's log-odds from the pool's, sample by sample in the pool's quantiles; of all "
-    "samples the 95th percentile. Agreement: samples on which a model decides as a retrained one. Output JS, "
-    "activation L2: distances of the probabilities. The forgetting score is that of the NeurIPS 2023 "
-    "contest; retraining does not reach 1 in it, so it is given as a share of what retraining reaches."
+    "samples the 95th percentile. The pool's row has the range of 95 % of random halves of it against each other; * is "
+    "not beyond that range. Agreement: samples on which a model decides as a retrained one. Output JS, activation L2: "
+    "distances of the probabilities. The forgetting score is that of the NeurIPS 2023 contest; retraining does not "
+    "reach 1 in it, so it is given as a share of what retraining reaches."
 )
 DIRECTION = (
     "Surer, less sure: percent of forget samples whose log-odds lie above, below the range of 95 % of the pool's "
@@ -34,7 +35,8 @@ WHITEBOX = (
     "where it falls below the pool's, what was forgotten was only hidden."
 )
 COMPARED = (
-    "Average rank of a method's area over models, 1 is best; a p-value above 0.05 shows no difference from the best."
+    "Average rank over models of a method's area, nearest to 0.5 first; a p-value above 0.05 shows no difference from "
+    "the best."
 )
 
 
