@@ -75,8 +75,8 @@ def _attack(run: Mapping[str, Any], attack: Mapping[str, Any]) -> dict[str, Any]
     decides = attack["name"] in run["audit"].get("family", ())
     heads = attack["name"] == run["audit"].get("headline")
     sees = "labels alone" if attack.get("labels_only") else "outputs"
-    part = "shows that nothing is found, and finds" if heads else "finds" if decides else "none"
-    facts = [("knows", KNOWS.get(attack["knows"], attack["knows"])), ("sees", sees), ("part in verdict", part)]
+    part = "shows a difference, or that it is small" if heads else "shows a difference" if decides else "none"
+    facts = [("knows", KNOWS.get(attack["knows"], attack["knows"])), ("sees", sees), ("for the verdict", part)]
     cite = [("reference", attack["cite"])] if attack.get("cite") else []
     return {"name": attack["name"], "summary": attack.get("summary", ""), "facts": [*facts, *cite]}
 

@@ -52,7 +52,7 @@ def records(step: int, *, deep: bool = False) -> list[Record]:
     made = []
     for method, (area, likely, apart, shift) in AREAS.items():
         made += _attacks(method, step, area, likely, apart)
-        made += _population(method, step, area)
+        made += _population(method, step, area, shift)
         made += _distances(method, step, shift)
         made += _whitebox(method, step, shift) if deep else []
         if method != "reference":
@@ -76,10 +76,10 @@ def _attacks(method: str, step: int, area: float, likely: float, apart: float) -
     return made
 
 
-def _population(method: str, step: int, area: float) -> list[Record]:
+def _population(method: str, step: int, area: float, shift: float) -> list[Record]:
     made = []
     if method != "reference":
-        made.append(one(method, step, "attack_auc:shadow_xgboost", 0.5 + (area - 0.5) / 3, 0.03))
+        made.append(one(method, step, "attack_auc:shadow_xgboost", 0.5 + math.copysign(area - 0.5, shift) / 3, 0.03))
     for name in ("mia_loss_lr", NASTY_ATTACK):
         value = 0.52 + (area - 0.5) / 4
         made.append(one(method, step, f"attack_auc:{name}", value))
