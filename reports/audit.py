@@ -53,7 +53,7 @@ def tables(results: Results) -> list[Table]:
     far = "Distances of outputs to the pool with 95 % intervals; the pool's own row is the floor"
     way = "Log-odds of the label on the forget set, and the share of samples beyond what 95 % of the pool's models show"
     white = "Attackers who hold the weights; the pool's row is the same done to retrained models"
-    rank = "Ranked by how far the area of the attack that decides is from 0.5; p-values paired by model, adjusted (Holm)"
+    rank = "Ranked by how far the area of the attack that decides is from 0.5; paired p-values, adjusted (Holm)"
     return [
         *_attacks(run, numbers),
         *_table(run, numbers, "distance", distance, far, DISTANCE),
