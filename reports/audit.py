@@ -13,11 +13,11 @@ from bench.interface import Record
 from bench.records import Results
 from reports import words
 from reports.grid import Table, line, methods
-from reports.numbers import MISSING, REFERENCE, Numbers, alike, chance, fixed, with_interval
+from reports.numbers import MISSING, REFERENCE, TOLERANCE, Numbers, alike, chance, fixed, with_interval
 
 Cell = Callable[[Numbers, str, int], str]  # numbers, method and step to the text of a cell
 UNLIKELY = 0.05  # p-values below it make a difference
-MOST_ATTACKS = 4  # besides the one that decides, that the width of a page can hold
+MOST = 8  # columns that the width of a page can hold beside the names
 SHORT_OF = re.compile(r"needs (\d+) negatives and has (\d+)")
 KNOWING = "What the attacks find: attackers who know the method"
 OTHERS = "Attacks that do not know the method, for comparison with papers"
@@ -94,7 +94,8 @@ def _attacks(run: dict[str, Any], numbers: Numbers) -> list[Table]:
     knowing = [one for one in attacks if one["knows"] == "unlearned"]
     others = sorted((one for one in knowing if one["name"] != headline), key=lambda one: bool(one.get("labels_only")))
     first = _headline(headline, run["audit"].get("margin", math.nan)) if headline else []
-    rest = [_comparable(one) for one in attacks if one["knows"] != "unlearned"]
+    strangers = (one for kind in ("original", "model") for one in attacks if one["knows"] == kind)
+    rest = [_comparable(one) for one in strangers]
     models = run["audit"].get("models") or {}
     tested = f" ({models['unlearned_test']} of a method, {models['retrained_test']} retrained)" if models else ""
     found = "Areas under the ROC curve with 95 % intervals over test models"
@@ -114,11 +115,14 @@ def _split(
     rest: Sequence[Sequence[Column]],
 ) -> list[Table]:
     """One table, or several where there are more attacks than one can hold."""
-    blocks = [rest[at : at + MOST_ATTACKS] for at in range(0, len(rest), MOST_ATTACKS)] or [[]]
+    blocks = [list(first)]
+    for attack in rest:
+        if len(blocks[-1]) + len(attack) > MOST:
+            blocks.append([])
+        blocks[-1] += attack
     found: list[Table] = []
-    for place, block in enumerate(blocks):
+    for place, columns in enumerate(blocks):
         also, number = (", continued", str(place + 1)) if place else ("", "")
-        columns = [*([] if place else first), *(column for attack in block for column in attack)]
         found += _table(run, numbers, f"{name}{number}", caption + also, units, columns)
     return found
 
@@ -240,7 +244,7 @@ def _beside_floor(metric: str, part: str) -> Cell:
         own, floor = (numbers.summary(name, metric, part, step) for name in (method, REFERENCE))
         if own is None or method == REFERENCE or math.isfinite(own.low):
             return with_interval(own)
-        within = floor is not None and own.n == floor.n and own.value <= floor.high
+        within = floor is not None and own.n == floor.n and own.value <= floor.high + TOLERANCE
         return fixed(own.value) + ("*" if within else "")
 
     return cell

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from reports.grid import Table
 
 TOO_FEW = (
-    "n/a, 560 of 1,000: a rate at so few false positives needs ten scores of retrained models above the threshold, so "
-    "1,000 scores at 1 %, 10,000 at 0.1 %; there are 560."
+    "n/a, so many of 1,000: a rate at 1 % false positives needs ten scores of retrained models above the threshold, so "
+    "1,000 in all (10,000 at 0.1 %), and there are only so many."
 )
 POPULATION = (
     "Attacks that do not know the method are here for comparison with papers and decide nothing. Those that see one "
@@ -27,7 +27,8 @@ DISTANCE = (
 )
 DIRECTION = (
     "Surer, less sure: percent of forget samples whose log-odds lie above, below the range of 95 % of the pool's "
-    "models. Retraining has about 2.5 on either side; much below is over-forgetting, not more privacy."
+    "models. With many models retraining has about 2.5 on either side, with few more: the pool's row says. Far more "
+    "that is less sure is over-forgetting, not privacy."
 )
 WHITEBOX = (
     "Steps to relearn: updates on the forget set until a model is as good on it as the original; models that never got "
