@@ -13,11 +13,11 @@ from bench.interface import Record
 from bench.records import Results
 from reports import words
 from reports.grid import Table, line, methods
-from reports.numbers import MISSING, REFERENCE, Numbers, alike, chance, fixed, with_interval
+from reports.numbers import MISSING, REFERENCE, TOLERANCE, Numbers, alike, chance, fixed, with_interval
 
 Cell = Callable[[Numbers, str, int], str]  # numbers, method and step to the text of a cell
 UNLIKELY = 0.05  # p-values below it make a difference
-MOST_ATTACKS = 4  # besides the one that decides, that the width of a page can hold
+MOST = 8  # columns that the width of a page can hold beside the names
 SHORT_OF = re.compile(r"needs (\d+) negatives and has (\d+)")
 KNOWING = "What the attacks find: attackers who know the method"
 OTHERS = "Attacks that do not know the method, for comparison with papers"
@@ -32,7 +32,7 @@ class Column:
     goal: str
     metric: str
     cell: Cell
-    part: str = "forget"
+    part: str | None = "forget"
     optional: bool = False  # not shown where there is no number, whatever the reason
 
     def known(self, run: Mapping[str, Any], numbers: Numbers) -> bool:
@@ -53,7 +53,7 @@ def tables(results: Results) -> list[Table]:
     far = "Distances of outputs to the pool with 95 % intervals; the pool's own row is the floor"
     way = "Log-odds of the label on the forget set, and the share of samples beyond what 95 % of the pool's models show"
     white = "Attackers who hold the weights; the pool's row is the same done to retrained models"
-    rank = "Models ranked by the area of the attack that decides; p-values paired by model, Holm's over the methods"
+    rank = "Ranked by how far the area of the attack that decides is from 0.5; paired p-values, adjusted (Holm)"
     return [
         *_attacks(run, numbers),
         *_table(run, numbers, "distance", distance, far, DISTANCE),
@@ -94,7 +94,8 @@ def _attacks(run: dict[str, Any], numbers: Numbers) -> list[Table]:
     knowing = [one for one in attacks if one["knows"] == "unlearned"]
     others = sorted((one for one in knowing if one["name"] != headline), key=lambda one: bool(one.get("labels_only")))
     first = _headline(headline, run["audit"].get("margin", math.nan)) if headline else []
-    rest = [_comparable(one) for one in attacks if one["knows"] != "unlearned"]
+    strangers = (one for kind in ("original", "model") for one in attacks if one["knows"] == kind)
+    rest = [_comparable(one) for one in strangers]
     models = run["audit"].get("models") or {}
     tested = f" ({models['unlearned_test']} of a method, {models['retrained_test']} retrained)" if models else ""
     found = "Areas under the ROC curve with 95 % intervals over test models"
@@ -114,11 +115,14 @@ def _split(
     rest: Sequence[Sequence[Column]],
 ) -> list[Table]:
     """One table, or several where there are more attacks than one can hold."""
-    blocks = [rest[at : at + MOST_ATTACKS] for at in range(0, len(rest), MOST_ATTACKS)] or [[]]
+    blocks = [list(first)]
+    for attack in rest:
+        if len(blocks[-1]) + len(attack) > MOST:
+            blocks.append([])
+        blocks[-1] += attack
     found: list[Table] = []
-    for place, block in enumerate(blocks):
+    for place, columns in enumerate(blocks):
         also, number = (", continued", str(place + 1)) if place else ("", "")
-        columns = [*([] if place else first), *(column for attack in block for column in attack)]
         found += _table(run, numbers, f"{name}{number}", caption + also, units, columns)
     return found
 
@@ -185,8 +189,9 @@ def _lacks(record: Record | None) -> str:
     return f"{MISSING}, {int(short[2]):,} of {int(short[1]):,}" if short else ""
 
 
-def _plain(metric: str, digits: int) -> Cell:
-    return lambda numbers, method, step: fixed(numbers.value(method, metric, "forget", step), digits)
+def _plain(metric: str, digits: int, scale: float = 1.0) -> Cell:
+    """The value alone, from whatever part has it."""
+    return lambda numbers, method, step: fixed(scale * numbers.value(method, metric, None, step), digits)
 
 
 def _p(metric: str) -> Cell:
@@ -229,6 +234,22 @@ def _share_of_floor(metric: str) -> Cell:
     return cell
 
 
+def _beside_floor(metric: str, part: str) -> Cell:
+    """A number without interval, with a star where it is not beyond what chance does to the floor, whose range is told.
+
+    Both depend on the number of models, so that they compare only where it is the same.
+    """
+
+    def cell(numbers: Numbers, method: str, step: int) -> str:
+        own, floor = (numbers.summary(name, metric, part, step) for name in (method, REFERENCE))
+        if own is None or method == REFERENCE or math.isfinite(own.low):
+            return with_interval(own)
+        within = floor is not None and own.n == floor.n and own.value <= floor.high + TOLERANCE
+        return fixed(own.value) + ("*" if within else "")
+
+    return cell
+
+
 def _rank(numbers: Numbers, method: str, step: int) -> str:
     return fixed(numbers.value(method, "compared_rank", "forget", step), 1)
 
@@ -247,8 +268,8 @@ def _column(
 
 
 DISTANCE = [
-    _column("KLoM, forget", "↓ floor", "klom_quantile"),
-    _column("KLoM, unseen", "↓ floor", "klom_quantile", "unseen"),
+    Column("KLoM, forget", "↓ floor", "klom_quantile", _beside_floor("klom_quantile", "forget")),
+    Column("KLoM, unseen", "↓ floor", "klom_quantile", _beside_floor("klom_quantile", "unseen"), "unseen"),
     _column("agreement, %", "→ pool", "agreement", digits=1),
     _column("output JS", "↓ floor", "output_js", digits=3),
     _column("activation L2", "↓ floor", "activation_l2", digits=3),
@@ -260,14 +281,14 @@ DIRECTION = [
     _column("less sure than the pool", "%, → pool", "phi_below", digits=1),
 ]
 WHITEBOX = [
-    _column("steps to relearn", "→ pool", "relearn_steps", digits=1),
+    Column("steps to relearn", "median, → pool", "relearn_steps", _plain("relearn_steps", 0)),
     _column("÷ pool", "→ 1", "relearn_ratio"),
-    Column("never relearned", "%, → pool", "relearn_censored", _plain("relearn_censored", 0)),
+    Column("never relearned", "%, → pool", "relearn_censored", _plain("relearn_censored", 0, 100.0)),
     Column("fine-tuned error", "%, → pool", "recovered_error", _plain("recovered_error", 2)),
     _column("gap", "→ 0", "recovered_error_gap", signed=True),
-    _column("recovery", "→ pool", "recovery"),
-    Column("weight distance", "from original", "weight_distance", _plain("weight_distance", 3)),
-    Column("changed", "% of weights", "weights_changed", _plain("weights_changed", 1)),
+    _column("recovered", "points, → pool", "recovery", signed=True),
+    Column("weight distance", "from original", "weight_distance", _plain("weight_distance", 3), None),
+    Column("changed", "% of weights", "weights_changed", _plain("weights_changed", 1), None),
 ]
 COMPARED = [
     Column("average rank", "↓", "compared_rank", _rank),

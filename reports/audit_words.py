@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from reports.grid import Table
 
 TOO_FEW = (
-    "n/a, 560 of 1,000: a rate at so few false positives needs ten scores of retrained models above the threshold, so "
-    "1,000 scores at 1 %, 10,000 at 0.1 %; there are 560."
+    "n/a, so many of 1,000: a rate at 1 % false positives needs ten scores of retrained models above the threshold, so "
+    "1,000 in all (10,000 at 0.1 %), and there are only so many."
 )
 POPULATION = (
     "Attacks that do not know the method are here for comparison with papers and decide nothing. Those that see one "
@@ -20,13 +20,15 @@ POPULATION = (
 )
 DISTANCE = (
     "KLoM: the divergence of the method's log-odds from the pool's, sample by sample in the pool's quantiles; of all "
-    "samples the 95th percentile. Agreement: samples on which a model decides as a retrained one. Output JS, "
-    "activation L2: distances of the probabilities. The forgetting score is that of the NeurIPS 2023 "
-    "contest; retraining does not reach 1 in it, so it is given as a share of what retraining reaches."
+    "samples the 95th percentile. The pool's row has the range of 95 % of random halves of it against each other; * is "
+    "not beyond that range. Agreement: samples on which a model decides as a retrained one. Output JS, activation L2: "
+    "distances of the probabilities. The forgetting score is that of the NeurIPS 2023 contest; retraining does not "
+    "reach 1 in it, so it is given as a share of what retraining reaches."
 )
 DIRECTION = (
     "Surer, less sure: percent of forget samples whose log-odds lie above, below the range of 95 % of the pool's "
-    "models. Retraining has about 2.5 on either side; much below is over-forgetting, not more privacy."
+    "models. With many models retraining has about 2.5 on either side, with few more: the pool's row says. Far more "
+    "that is less sure is over-forgetting, not privacy."
 )
 WHITEBOX = (
     "Steps to relearn: updates on the forget set until a model is as good on it as the original; models that never got "
@@ -34,7 +36,8 @@ WHITEBOX = (
     "where it falls below the pool's, what was forgotten was only hidden."
 )
 COMPARED = (
-    "Average rank of a method's area over models, 1 is best; a p-value above 0.05 shows no difference from the best."
+    "Average rank over models of a method's area, nearest to 0.5 first; a p-value above 0.05 shows no difference from "
+    "the best."
 )
 
 

@@ -56,9 +56,9 @@ def _methods(results: Results) -> list[str]:
 
 DECIDING = "roc_deciding"  # whose file is named after the attack
 FIGURES: dict[str, Callable[[Results], Figure | None]] = {
+    DECIDING: roc.deciding,
     "gaps_by_request": sequence.gaps_by_request,
     "entropy_histograms": histograms.entropy_histograms,
-    DECIDING: roc.deciding,
     "roc": roc.roc,
     "class_shift": shift.class_shift,
     "class_shift_test": shift.class_shift_test,

@@ -15,7 +15,10 @@ TOLERANCE = 1e-9  # a gap this small is rounding of a mean, not a difference
 PAPERS_ATTACK = "shadow_xgboost"
 FORMER = {"attack_auc": f"attack_auc:{PAPERS_ATTACK}"}  # what records of older runs call a metric
 # Metrics of attacks and audits: their statuses are about the attack, not about the run of the method.
-AUDITS = ("attack_", "relearn_", "recover", "compared_", "klom", "forgetting_score")
+AUDITS = (
+    "attack_", "relearn_", "recover", "compared_", "klom", "forgetting_score", "activation_", "output_js", "agreement",
+    "phi_", "weight",
+)  # fmt: skip
 
 
 def current(metric: str) -> str:

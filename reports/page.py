@@ -36,6 +36,7 @@ def render(results: Results, tables: Sequence[Table], figures: Sequence[Drawn]) 
         verdicts=verdicts.grouped(run, badges),
         badges=badges,
         glossary=glossary,
+        attacks=[_attack(run, one) for one in (run.get("audit") or {}).get("attacks") or ()],
         anchors={metric: _anchor(metric, glossary) for table in tables for metric in table.metrics},
         document=metrics.DOCUMENT,
         findings=findings.sentences(results),
@@ -60,6 +61,24 @@ def _anchor(metric: str, glossary: Sequence[Entry]) -> str:
     """The place on the page that explains a metric, empty where there is none."""
     one = metrics.entry(metric)
     return f"metric-{one.key}" if one in glossary and one is not None else ""
+
+
+KNOWS = {
+    "unlearned": "the method, and makes models with it",
+    "original": "the original's kind, not the method",
+    "model": "one model and unseen data",
+}
+
+
+def _attack(run: Mapping[str, Any], attack: Mapping[str, Any]) -> dict[str, Any]:
+    """What an attack does, what its attacker knows and sees, and whether it decides verdicts."""
+    decides = attack["name"] in run["audit"].get("family", ())
+    heads = attack["name"] == run["audit"].get("headline")
+    sees = "labels alone" if attack.get("labels_only") else "outputs"
+    part = "shows a difference, or that it is small" if heads else "shows a difference" if decides else "none"
+    facts = [("knows", KNOWS.get(attack["knows"], attack["knows"])), ("sees", sees), ("for the verdict", part)]
+    cite = [("reference", attack["cite"])] if attack.get("cite") else []
+    return {"name": attack["name"], "summary": attack.get("summary", ""), "facts": [*facts, *cite]}
 
 
 def _card(run: Mapping[str, Any], numbers: Numbers, entry: Mapping[str, Any]) -> dict[str, Any]:

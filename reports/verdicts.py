@@ -103,20 +103,20 @@ def _same(results: Results, methods: Sequence[str]) -> str:
 def _leaks(results: Results, found: Mapping[str, Verdict], methods: Sequence[str]) -> str:
     verb = "leaks" if len(methods) == 1 else "leak"
     said = words.listed([f"{method}{_area(results, method, found)}" for method in methods])
-    return f"{said} {verb}: an attacker who knows the method tells its models from {_others(results)}."
+    return f"{said} {verb}: an attacker who knows the method tells its models from {_others(results)} ones."
 
 
 def _over(results: Results, found: Mapping[str, Verdict], methods: Sequence[str]) -> str:
     verb = "over-forgets" if len(methods) == 1 else "over-forget"
     said = words.listed([f"{method}{_area(results, method, found)}" for method in methods])
     return (
-        f"{said} {verb}: less sure of the forget set than {_others(results)}, which gives the set "
+        f"{said} {verb}: less sure of the forget set than {_others(results)} models, which gives the set "
         "away as remembering it would."
     )
 
 
 def _others(results: Results) -> str:
-    return f"{'cleanly trained' if words.undetected(results.run) else 'retrained'} models"
+    return "cleanly trained" if words.undetected(results.run) else "retrained"
 
 
 def _unclear(results: Results, methods: Sequence[str]) -> str:

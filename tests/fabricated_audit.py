@@ -52,7 +52,7 @@ def records(step: int, *, deep: bool = False) -> list[Record]:
     made = []
     for method, (area, likely, apart, shift) in AREAS.items():
         made += _attacks(method, step, area, likely, apart)
-        made += _population(method, step, area)
+        made += _population(method, step, area, shift)
         made += _distances(method, step, shift)
         made += _whitebox(method, step, shift) if deep else []
         if method != "reference":
@@ -76,10 +76,10 @@ def _attacks(method: str, step: int, area: float, likely: float, apart: float) -
     return made
 
 
-def _population(method: str, step: int, area: float) -> list[Record]:
+def _population(method: str, step: int, area: float, shift: float) -> list[Record]:
     made = []
     if method != "reference":
-        made.append(one(method, step, "attack_auc:shadow_xgboost", 0.5 + (area - 0.5) / 3, 0.03))
+        made.append(one(method, step, "attack_auc:shadow_xgboost", 0.5 + math.copysign(area - 0.5, shift) / 3, 0.03))
     for name in ("mia_loss_lr", NASTY_ATTACK):
         value = 0.52 + (area - 0.5) / 4
         made.append(one(method, step, f"attack_auc:{name}", value))
@@ -92,17 +92,17 @@ def _population(method: str, step: int, area: float) -> list[Record]:
 
 def _distances(method: str, step: int, shift: float) -> list[Record]:
     far = abs(shift)
-    made = []
+    half = 0.03 if method == "reference" else math.nan  # a method is held against the range of the floor
+    made = [one(method, step, "klom_quantile_mean", 0.16 + far / 2, half)]
     for part, weight in (("forget", 1.0), ("retain", 0.1), ("unseen", 0.3)):
-        made.append(one(method, step, "klom_quantile", 0.31 + weight * far, 0.03, part))
-        made.append(one(method, step, "klom_quantile_mean", 0.16 + weight * far / 2, 0.02, part))
+        made.append(one(method, step, "klom_quantile", 0.31 + weight * far, half, part))
     for part in ("forget", "unseen"):
         made.append(one(method, step, "agreement", 93.4 - 9 * far, 0.8, part))
         made.append(one(method, step, "output_js", 0.011 + far / 30, 0.002, part))
         made.append(one(method, step, "activation_l2", 0.082 + far / 9, 0.01, part))
         made.append(one(method, step, "activation_l1", 0.131 + far / 7, 0.01, part))
-    made += [one(method, step, "klom", 5.65 + far, 0.3), one(method, step, "klom_mean", 3.1 + far, 0.3)]
-    made.append(one(method, step, "forgetting_score", 0.184 / (1 + far), 0.01))
+    made += [one(method, step, "klom", 5.65 + far, half), one(method, step, "klom_mean", 3.1 + far, half)]
+    made.append(one(method, step, "forgetting_score", 0.184 / (1 + far), half))
     made.append(one(method, step, "phi_shift", shift, 0.08))
     made.append(one(method, step, "phi_above", 2.5 + 12 * max(shift, 0), 0.6))
     made.append(one(method, step, "phi_below", 2.5 + 12 * max(-shift, 0), 0.6))
@@ -110,15 +110,17 @@ def _distances(method: str, step: int, shift: float) -> list[Record]:
 
 
 def _whitebox(method: str, step: int, shift: float) -> list[Record]:
-    made = [one(method, step, "relearn_steps", 41.2 - 15 * shift, 4.0)]
-    made.append(one(method, step, "relearn_censored", 0.0, 0.0))
+    made = [one(method, step, "relearn_steps", round(41 - 15 * shift), math.nan)]
+    made.append(one(method, step, "relearn_censored", 0.125, 0.0))
     made.append(one(method, step, "recovered_error", max(9.3 - 3 * abs(shift), 0), 0.4))
-    made.append(one(method, step, "weight_distance", 0.0 if method == "original" else 0.214, 0.01))
-    made.append(one(method, step, "weights_changed", 0.0 if method == "original" else 100.0, 0.0))
+    same = method == "original"
+    made.append(one(method, step, "weight_distance", 0.0 if same else 0.214, 0.01, "-"))
+    made.append(one(method, step, "weight_cosine", 1.0 if same else 0.93, 0.01, "-"))
+    made.append(one(method, step, "weights_changed", 0.0 if same else 100.0, 0.0, "-"))
+    made.append(one(method, step, "recovery", 3 * abs(shift), 0.3))
     if method != "reference":
         made.append(one(method, step, "relearn_ratio", 1 - 0.3 * shift, 0.1))
         made.append(one(method, step, "recovered_error_gap", -3 * abs(shift), 0.5))
-        made.append(one(method, step, "recovery", abs(shift) / 2.2, 0.1))
     return made
 
 
