@@ -12,8 +12,9 @@ from pathlib import Path
 from bench import records
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL_POOL = ("--set", "shadow.train=4", "--set", "shadow.validation=2", "--set", "recipe.epochs=3")
-TINY = (*SMALL_POOL, "--seeds", "2", "--methods", "pgu,scrub")
+SMALL_POOL = ("--set", "shadow.train=4", "--set", "shadow.validation=2", "--set", "recipe.epochs=3",
+              "--attacks", "shadow_xgboost")  # fmt: skip
+TINY = (*SMALL_POOL, "--seeds", "2", "--methods", "pgu,scrub", "--attacks", "per_example,shadow_xgboost,loss")
 
 
 @dataclass(frozen=True)
