@@ -118,14 +118,14 @@ def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
 
 
 def _audit(chosen: argparse.Namespace) -> int:
-    from bench import config, given, parts
+    from bench import choices, config, given, parts
 
     _prepare(chosen)
     parts.require_whole(chosen.preset, "audit")
     scenario, changes = given.request(chosen.request)
     weights = [given.read(path) for path in chosen.models]
     flags = {name: getattr(chosen, name) for name in RUN_FLAGS if name != "scenario"}
-    flags |= {"scenario": scenario, "methods": chosen.methods or ",".join(config.BASELINES)}
+    flags |= {"scenario": scenario, "methods": chosen.methods or ",".join(choices.BASELINES)}
     resolved = config.resolve(chosen.preset, flags, [*changes, *chosen.changes])
     name = given.row_name(chosen.name or chosen.models[0].stem, resolved.rows())
     from bench import benchmark

@@ -5,24 +5,18 @@ Flags override the preset. Unknown names and values out of range are refused wit
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import Field, ValidationError
 
+from bench import choices, registry, scenarios
 from bench import preset as presets
-from bench import registry, scenarios
 from bench.attack import Attack
 from bench.datasets import SUBSET
 from bench.interface import SCENARIOS, Method, UsageError
 from bench.preset import NOTHING
 from bench.recipe import Audit, Deep, Recipe, Shadow, Strict, describe, load_recipe
-
-BASELINES = ("original", "retrain")  # rows that every table has
-QUICK = ("pgu", "scrub")  # the methods of a preset that names none
 
 
 class Config(Strict):
@@ -71,7 +65,7 @@ class Config(Strict):
     def rows(self) -> list[str]:
         """Names of the rows in the order of the table; the original and retraining are always there."""
         chosen = [registry.row_name(entry) for entry in self.methods]
-        return [*BASELINES, *(name for name in chosen if name not in BASELINES)]
+        return [*choices.BASELINES, *(name for name in chosen if name not in choices.BASELINES)]
 
 
 def _instance(cls: Any, settings: Mapping[str, Any], name: str) -> Any:
@@ -95,10 +89,10 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = (), 
     tables = presets.load(preset)
     run = dict(tables.get("run", {}))
     run |= {key: value for key, value in flags.items() if value is not None}
-    edits = _edits([*part, *changes], run)
+    edits = choices.edits([*part, *changes], run)
     scenario = run.get("scenario", "class_removal")
-    methods = _methods(run.get("methods", QUICK))
-    rows = {registry.row_name(entry): entry for entry in (*BASELINES, *methods)}
+    methods = choices.methods(run.get("methods", choices.QUICK))
+    rows = {registry.row_name(entry): entry for entry in (*choices.BASELINES, *methods)}
     given = _given(tables, scenario, rows)
     credits = tables.get("provenance", {}).get(scenario, {})
     architecture = _architecture(run.get("architecture", "digits_cnn"), run.get("width"))
@@ -114,19 +108,19 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = (), 
         ),
         methods=methods,
         method_settings={row: given[row] | _own(entry, edits) for row, entry in rows.items()},
-        attacks=(attacks := _attacks(run.get("attacks", "all"))),
+        attacks=(attacks := choices.attacks(run.get("attacks", "all"))),
         attack_settings=_attack_settings(tables, attacks, edits),
         shadow=_section("shadow", Shadow, tables.get("shadow", {}) | edits.get("shadow", {})),
         audit=_section("audit", Audit, _audit(tables, run) | edits.get("audit", {})),
         deep=_section("deep", Deep, tables.get("deep", {}) | edits.get("deep", {})),
-        seeds=_seeds(run.get("seeds", 5)),
-        seed=_whole("seed", run.get("seed", 0)),
+        seeds=choices.seeds(run.get("seeds", 5)),
+        seed=choices.whole("seed", run.get("seed", 0)),
         device=run.get("device", "cpu"),
-        time_limit=_seconds(run.get("time_limit")),
+        time_limit=choices.seconds(run.get("time_limit")),
         provenance={
             row: credits[key]
             for row, entry in rows.items()
-            if (key := preset_key(entry)) in credits and _short(entry) not in edits
+            if (key := choices.preset_key(entry)) in credits and choices.short(entry) not in edits
         },
         published=run.get("published", ""),
         changes=tuple(changes),
@@ -146,11 +140,6 @@ def _architecture(entry: str, width: Any) -> str:
     return base + "".join(f"+{name}={text}" for name, text in changes.items())
 
 
-def _bases(methods: Sequence[str]) -> list[str]:
-    """Names and paths of the methods without their changes, once each."""
-    return list(dict.fromkeys(registry.variant(entry)[0] for entry in methods))
-
-
 def resolve_all(preset: str, flags: Mapping[str, Any], changes: Sequence[str]) -> list[Config]:
     """`resolve` for the scenario of the flags or the preset; for all of them, if the flags say `all`."""
     if flags.get("scenario") != "all":
@@ -163,22 +152,16 @@ def resolve_all(preset: str, flags: Mapping[str, Any], changes: Sequence[str]) -
     return found
 
 
-def preset_key(entry: str) -> str:
-    """How a preset speaks of what the user typed for a method: a file by its name, which is no built-in's namesake."""
-    base, _ = registry.variant(entry)
-    return Path(base).name + entry[len(base) :]
-
-
 def _given(tables: Mapping[str, Any], scenario: str, rows: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """What the preset sets of each row; one with changes of its own has the values of the plain row, below its own."""
     general, special = tables.get("method", {}), tables.get("tuned", {}).get(scenario, {})
-    known = {*registry.names("methods"), *(preset_key(registry.variant(entry)[0]) for entry in rows.values())}
+    known = {*registry.names("methods"), *(choices.preset_key(registry.variant(entry)[0]) for entry in rows.values())}
     named = {registry.variant(name)[0] for name in (*general, *special)}
     if strange := sorted(name for name in named - known if not name.endswith(".py")):
         raise registry.unknown("methods", strange[0], known)
     given = {}
     for row, entry in rows.items():
-        key, plain = preset_key(entry), preset_key(registry.variant(entry)[0])
+        key, plain = choices.preset_key(entry), choices.preset_key(registry.variant(entry)[0])
         given[row] = general.get(plain, {}) | special.get(plain, {}) | special.get(key, {})
     return given
 
@@ -186,44 +169,7 @@ def _given(tables: Mapping[str, Any], scenario: str, rows: Mapping[str, str]) ->
 def _own(entry: str, edits: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """What the command line sets of a row: `--set`, then the row's own changes."""
     changes = registry.variant(entry)[1]
-    return edits.get(_short(entry), {}) | {name: registry.value(text) for name, text in changes.items()}
-
-
-def _short(entry: str) -> str:
-    return registry.short_name(registry.variant(entry)[0])
-
-
-def _shorts(methods: Sequence[str]) -> set[str]:
-    return {registry.short_name(base) for base in _bases(methods)} | set(BASELINES)
-
-
-def _methods(chosen: str | Sequence[str]) -> tuple[str, ...]:
-    """Method names or paths, perhaps with changes, in order and once each; `all` stands for every registered one."""
-    listed = _listed("methods", chosen)
-    if not listed:
-        raise UsageError("no methods given; --methods takes a comma list such as pgu,scrub, or all")
-    return listed
-
-
-def _attacks(chosen: str | Sequence[str]) -> tuple[str, ...]:
-    """Attack names or paths, in order and once each; `all` stands for every registered one, `none` for none."""
-    listed = _listed("attacks", chosen)
-    if not listed or ("none" in listed and len(listed) > 1):
-        raise UsageError(
-            f"--attacks takes a comma list such as per_example,shadow_xgboost, all or none, got {chosen!r}"
-        )
-    return () if listed == ("none",) else listed
-
-
-def _listed(kind: str, chosen: str | Sequence[str]) -> tuple[str, ...]:
-    """What a comma list names, in order and once each; `all` stands for every registered plug-in."""
-    outside_brackets = r",(?![^\[{]*[\]}])"
-    listed = [part.strip() for part in re.split(outside_brackets, chosen)] if isinstance(chosen, str) else list(chosen)
-    listed = [name for name in listed if name]
-    if "all" in listed:
-        at = listed.index("all")
-        listed[at : at + 1] = registry.names(kind)
-    return tuple(dict.fromkeys(listed))
+    return edits.get(choices.short(entry), {}) | {name: registry.value(text) for name, text in changes.items()}
 
 
 def _attack_settings(
@@ -247,64 +193,6 @@ def _section(name: str, cls: type[S], values: Mapping[str, Any]) -> S:
         raise UsageError(describe(error, name, cls)) from error
 
 
-def _whole(name: str, value: Any) -> int:
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise UsageError(f"{name} must be a whole number from 0, got {value!r}")
-    return number
-
-
-def _seconds(value: Any) -> float | None:
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise UsageError(f"--time-limit must be a number of seconds above 0, got {value!r}")
-    return seconds
-
-
-def _seeds(value: Any) -> tuple[int, ...]:
-    """`5` means the repeats 0 to 4; `0,3` exactly these."""
-    if isinstance(value, str) and "," in value:
-        chosen = tuple(dict.fromkeys(_whole("--seeds", part.strip()) for part in value.split(",") if part.strip()))
-    else:
-        chosen = tuple(range(_whole("--seeds", value)))
-    if not 1 <= len(chosen) <= 1000:
-        raise UsageError(f"--seeds needs between 1 and 1000 repeats, got {value!r}")
-    return chosen
-
-
-SECTIONS = ("recipe", "shadow", "scenario", "audit", "deep")
-
-
-def editable(run: Mapping[str, Any]) -> dict[str, str]:
-    """What `--set` can name in a run, with its section: a section, the scenario, an attack, a method."""
-    attacks = [registry.short_name(entry) for entry in _attacks(run.get("attacks", "all"))]
-    own = {name: name for name in (*SECTIONS, *attacks, *_shorts(_methods(run.get("methods", QUICK))))}
-    return own | {run.get("scenario", "class_removal"): "scenario"}
-
-
-def _edits(changes: Sequence[str], run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """`--set part.field=value` by section or method."""
-    edits: dict[str, dict[str, Any]] = {}
-    known = editable(run)
-    for change in changes:
-        name, dot, rest = change.partition(".")
-        field, equals, text = rest.partition("=")
-        if not (dot and equals and name and field):
-            raise UsageError(f"--set takes part.field=value, such as pgu.gamma=0.9, got {change!r}")
-        if name not in known:
-            raise registry.unknown("part in --set (a method of this run, or a section)", name, known)
-        edits.setdefault(known[name], {})[field] = registry.value(text)
-    return edits
-
-
 def _check(config: Config) -> None:
     """Load every plug-in's class and build every instance, so that all mistakes surface before any work."""
     registry.function("datasets", config.dataset, besides=SUBSET)
@@ -312,11 +200,11 @@ def _check(config: Config) -> None:
     registry.source("architectures", base)
     if changes:
         registry.function("architectures", config.architecture)  # imports torch, which nothing else here waits for
-    bases = _bases(config.methods)
+    bases = choices.bases(config.methods)
     shorts = [registry.short_name(name) for name in bases]
     for name, short in zip(bases, shorts, strict=True):
         registry.source("methods", name)
-        if shorts.count(short) > 1 or (short in BASELINES and short != name):
+        if shorts.count(short) > 1 or (short in choices.BASELINES and short != name):
             raise UsageError(f"two methods are called {short}; rename the file {name}, since its name names its row")
     for row in config.rows():
         config.method(row)

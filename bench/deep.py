@@ -12,8 +12,9 @@ import numpy as np
 
 from bench import chains, runner, scenarios, seeds, workers
 from bench.interface import Request
+from bench.keys import BENCH
 from bench.logits import error_percent
-from bench.plan import BENCH, Place, Plan, place
+from bench.plan import Place, Plan, place
 from bench.progress import Progress
 from bench.recipe import Deep
 from bench.store import Damaged, Store, StoreError, code_version, key

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bench import pool, registry, store
+from bench import keys, pool, registry, store
 from bench.interface import Method, UsageError
-from bench.plan import Plan, Row, Run, audit_key, evaluation_key
+from bench.plan import Plan, Row, Run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,10 +88,10 @@ def row(plan: Plan, files: Sequence[Weights], name: str) -> Row:
     for number, file in enumerate(files):
         key = store.key(given=file.digest, pool=[model.key for model in plan.originals], forget=last.forget)
         runs.append(Run(key, name, number, last, 0, plan.originals[-1], None, None, last=True))
-    keys = [run.key for run in runs]
+    made_of = [run.key for run in runs]
     given = tuple((str(file.path), file.digest) for file in files)
-    made = Row(name, Given(), tuple(runs), key=evaluation_key(plan, name, keys), given=given)
-    return replace(made, audit_key=audit_key(plan, keys, []))
+    made = Row(name, Given(), tuple(runs), key=keys.evaluation_key(plan, name, made_of), given=given)
+    return replace(made, audit_key=keys.audit_key(plan, made_of, []))
 
 
 def keep(plan: Plan, row: Row, files: Sequence[Weights], entries: store.Store) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from bench import layers, references, registry
-from bench.config import BASELINES
+from bench.choices import BASELINES
 from bench.interface import SCENARIOS, Method, Need, UsageError
 
 READS = {

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from bench import plan, pool, seeds, store
+from bench import keys, plan, pool, seeds, store
 from bench.config import Config
 from bench.interface import Dataset
+from bench.keys import BENCH
 from bench.logits import error_percent, phi
-from bench.plan import BENCH, Model, Plan
+from bench.plan import Model, Plan
 from bench.progress import Progress
 from bench.scenarios import SampleRemoval
 from bench.store import Store
@@ -59,7 +60,7 @@ def score(logits: Iterable[np.ndarray], labels: np.ndarray, inside: np.ndarray) 
 def half_models(config: Config, dataset: Dataset) -> list[Model]:
     """The models that the scores are told from, trained with the true labels; the samples forgotten play no part."""
     assert isinstance(config.scenario_settings, SampleRemoval)
-    kind, labels = plan.model_kind(config, dataset), dataset.train_y
+    kind, labels = keys.model_kind(config, dataset), dataset.train_y
     models = []
     for number, inside in enumerate(_inside(config, len(labels))):
         index, seed = np.flatnonzero(inside), seeds.derive(config.seed, "half", number)

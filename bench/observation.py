@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench import plan as plans
-from bench import scenarios, seeds
+from bench import keys, scenarios, seeds
 from bench.attack import Points, Seen
 from bench.plan import Model, Plan, Run
 from bench.store import Store
@@ -55,7 +54,7 @@ class Observer:
         train = arrays["logits/train"]
         shifted = np.empty((0, 0), dtype=np.int64)
         if self._views:
-            seen = arrays if kind == "shadow" else self.store.get("views", plans.view_key(key, self.request))[0]
+            seen = arrays if kind == "shadow" else self.store.get("views", keys.view_key(key, self.request))[0]
             shifted = seen["views"].astype(np.int64)
         parts = (
             train[self.forget],

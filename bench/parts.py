@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import config, registry, scenarios
+from bench import choices, config, registry, scenarios
 from bench import preset as presets
 from bench.config import Config
 from bench.interface import UsageError
@@ -81,7 +81,7 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
 def _gone(change: str, own: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
     """Whether a part's change names what the flags have taken out of the run, such as a method with `--methods`."""
     name = change.partition(".")[0]
-    return run != own and name in config.editable(own) and name not in config.editable(run)
+    return run != own and name in choices.editable(own) and name not in choices.editable(run)
 
 
 def _fitting(change: str, runs: Mapping[str, Mapping[str, Any]]) -> Collection[str]:
@@ -90,9 +90,9 @@ def _fitting(change: str, runs: Mapping[str, Mapping[str, Any]]) -> Collection[s
     field = rest.partition("=")[0]
     if not (rest and field):
         return runs  # not a change at all, as the first will say
-    named = [folder for folder, run in runs.items() if name in config.editable(run)]
+    named = [folder for folder, run in runs.items() if name in choices.editable(run)]
     if not named:
-        known = {one for run in runs.values() for one in config.editable(run)}
+        known = {one for run in runs.values() for one in choices.editable(run)}
         raise registry.unknown("part in --set (a method of these runs, or a section)", name, known)
     if name != "scenario":
         return named

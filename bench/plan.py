@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bench import registry, scenarios, seeds, store
+from bench import keys, registry, scenarios, seeds, store
 from bench.attack import Attack
 from bench.config import Config
 from bench.datasets import SUBSET, require_sound, subset
 from bench.interface import Dataset, Method, Need, Request, UsageError
 from bench.recipe import Recipe
-
-BENCH = Path(__file__).resolve().parent
-TRAINING_CODE = ("training.py", "stack.py", "loop.py", "step.py", "dataview.py")
-METHOD_CODE = ("loop.py", "step.py", "dataview.py", "unlearning.py")
-READOUT_CODE = ("logits.py", "readings.py", "readouts.py", "statistics.py", "evaluation.py")
-AUDIT_CODE = (
-    "logits.py",
-    "statistics.py",
-    "roc.py",
-    "permutation.py",
-    "distances.py",
-    "observation.py",
-    "audit.py",
-    "views.py",
-)
 
 
 @dataclass(frozen=True)
@@ -164,7 +146,7 @@ class Plan:
             return {}
         sources = [("model", model.key) for model in (*self.originals, *self.retrained[-1])]
         sources += [("unlearned", run.key) for row in self.rows for run in row.runs if run.last]
-        return {view_key(source, self.requests[-1]): (kind, source) for kind, source in sources}
+        return {keys.view_key(source, self.requests[-1]): (kind, source) for kind, source in sources}
 
     def repeat(self, pool: list[Model], of: int | str) -> Model:
         """The model of a pool that belongs to a repeat, or to a shadow of this number."""
@@ -173,12 +155,6 @@ class Plan:
     def of(self, pool: list[Model], numbers: Iterable[int | str]) -> list[Model]:
         """The models of a pool that belong to these repeats and shadows."""
         return [self.repeat(pool, number) for number in numbers]
-
-
-def view_key(source: str, request: Request) -> str:
-    """Where the predictions of a model on shifted copies of what was forgotten so far are kept."""
-    code = store.code_version(BENCH / "views.py")
-    return store.key(views=source, forget=request.forgotten, code=code)
 
 
 Place = tuple[str, str, Recipe, str, str, float | None]  # data set, architecture, recipe, device, scenario, time limit
@@ -217,11 +193,11 @@ def make(config: Config, hardness: np.ndarray | None = None) -> Plan:
     Raises UsageError when the data cannot serve the scenario.
     """
     plan = of_originals(config, load_dataset(config.dataset), shadows=True, hardness=hardness)
-    recipe_key = model_kind(config, plan.dataset)
+    recipe_key = keys.model_kind(config, plan.dataset)
     plan.retrained = [_pool(plan, recipe_key, "retrained", r.step, scenarios.reference_data(r)) for r in plan.requests]
-    plan.attack_keys = _attack_keys(plan)
-    plan.reference_key = evaluation_key(plan, "reference", [])
-    plan.audit_key = audit_key(plan, [], [])
+    plan.attack_keys = keys.attack_keys(plan)
+    plan.reference_key = keys.evaluation_key(plan, "reference", [])
+    plan.audit_key = keys.audit_key(plan, [], [])
     plan.rows = [row(plan, name) for name in config.rows()]
     return plan
 
@@ -234,31 +210,9 @@ def of_originals(config: Config, dataset: Dataset, *, shadows: bool, hardness: n
     requests = config.scenario_settings.requests(dataset.train_y, dataset.classes, config.seed, hardness)
     labels = scenarios.training_labels(requests, dataset.train_y)
     plan = Plan(config, dataset, requests, labels, hardness=hardness)
-    pool = _pool(plan, model_kind(config, dataset), "original", 0, np.arange(len(labels)))
+    pool = _pool(plan, keys.model_kind(config, dataset), "original", 0, np.arange(len(labels)))
     plan.originals = pool if shadows else [plan.repeat(pool, repeat) for repeat in config.seeds]
     return plan
-
-
-def model_kind(config: Config, dataset: Dataset) -> str:
-    """The part of a model's key that every pool shares: data, architecture, recipe, device and code."""
-    architecture = registry.source("architectures", registry.variant(config.architecture)[0])
-    code = [BENCH / name for name in TRAINING_CODE] + ([architecture] if architecture else [])
-    return store.key(
-        data=store.fingerprint(dataset),
-        architecture=registry.row_name(config.architecture),
-        recipe=config.recipe.model_dump(exclude={"name"}),
-        device=config.device.split(":")[0],
-        torch=_version("torch"),
-        code=store.code_version(*code),
-    )
-
-
-def _version(package: str) -> str:
-    """The installed version without its local part, or nothing: numbers of one version do not pass for another's."""
-    try:
-        return version(package).partition("+")[0]
-    except PackageNotFoundError:
-        return ""
 
 
 def _pool(plan: Plan, kind: str, role: str, step: int, index: np.ndarray) -> list[Model]:
@@ -282,13 +236,14 @@ def row(plan: Plan, name: str) -> Row:
         return Row(name, method, (), reason)
     if Need.OWN_TRAINING in method.reads():
         return Row(name, method, (), f"{name} needs its own training, which this version cannot run yet")
-    code = _method_code(plan.config, name)
+    code = keys.method_code(plan.config, name)
     chains = [_chain(plan, name, method, code, repeat) for repeat in plan.config.seeds]
     runs = tuple(run for chain in chains for run in chain)
     # The original's models are there already.
     shadows = () if method.identity else tuple(_chain(plan, name, method, code, number) for number in plan.unlearned())
-    made = Row(name, method, runs, key=evaluation_key(plan, name, [run.key for run in runs]), shadows=shadows)
-    return replace(made, audit_key=audit_key(plan, [run.key for run in runs], [chain[-1].key for chain in shadows]))
+    made = Row(name, method, runs, key=keys.evaluation_key(plan, name, [run.key for run in runs]), shadows=shadows)
+    last = [chain[-1].key for chain in shadows]
+    return replace(made, audit_key=keys.audit_key(plan, [run.key for run in runs], last))
 
 
 def _chain(plan: Plan, name: str, method: Method, code: str, of: int | str) -> tuple[Run, ...]:
@@ -329,62 +284,3 @@ def _run(
     prepared = store.key(stage="prepare", **(made_of | {"settings": used})) if prepares else None
     peak = store.key(peak=key) if of == plan.config.seeds[0] else None
     return Run(key, name, of, request, seed, original, prepared, previous, last, peak)
-
-
-def _method_code(config: Config, name: str) -> str:
-    """The version of a method's code: its file, the helpers beside it, and what the harness adds."""
-    path = registry.source("methods", config.entry(name))
-    own = store.sources(path) if path else []
-    return store.code_version(*own, *(BENCH / file for file in METHOD_CODE))
-
-
-def _attack_keys(plan: Plan) -> dict[str, str]:
-    """Where the attacks that learn from originals are kept: they are the same for every method."""
-    known = {name: attack for name, attack in plan.attacks().items() if attack.knows == "original"}
-    pools = [[model.key for model in plan.of(pool, plan.shadows())] for pool in (plan.originals, plan.retrained[-1])]
-    forget, validation = plan.requests[-1].forgotten, plan.config.shadow.validation
-    return {
-        name: store.key(attack=_attack(plan, name, attack), pools=pools, validation=validation, forget=forget)
-        for name, attack in known.items()
-    }
-
-
-def _attack(plan: Plan, name: str, attack: Attack) -> dict[str, Any]:
-    """What an attack is made of."""
-    entry = next(entry for entry in plan.config.attacks if registry.short_name(entry) == name)
-    path = registry.source("attacks", entry)
-    return {
-        "name": name,
-        "settings": attack.model_dump(exclude={"n_threads"}),
-        "code": store.code_version(*(store.sources(path) if path else [])),
-        "libraries": [_version(package) for package in ("xgboost-cpu", "xgboost", "scikit-learn")],
-    }
-
-
-def audit_key(plan: Plan, runs: Sequence[str], shadows: Sequence[str]) -> str:
-    """Where the audit of a method with these runs is kept, or that of the retrained pool; empty without attacks."""
-    attacks = plan.attacks()
-    if not attacks:
-        return ""
-    return store.key(
-        attacks=[_attack(plan, name, attack) for name, attack in attacks.items()],
-        runs=runs,
-        shadows=shadows,
-        pools=[[model.key for model in pool] for pool in (plan.originals, plan.retrained[-1])],
-        validation=plan.config.shadow.validation,
-        forget=plan.requests[-1].forgotten,
-        code=store.code_version(*(BENCH / file for file in AUDIT_CODE)),
-    )
-
-
-def evaluation_key(plan: Plan, name: str, runs: list[str]) -> str:
-    """Where the readouts of a row with these runs are kept, or of the retrained pool."""
-    return store.key(
-        name=name,
-        runs=runs,
-        forget=[request.forget for request in plan.requests],  # one reference pool serves every share of known poison
-        reference=[[model.key for model in pool] for pool in plan.retrained],
-        originals=[model.key for model in plan.originals],
-        scenario=plan.config.scenario,
-        code=store.code_version(*(BENCH / file for file in READOUT_CODE)),
-    )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench import development, plan, pool, registry, seeds, store, tuning
+from bench import development, keys, plan, pool, registry, seeds, store, tuning
 from bench.config import Config
 from bench.interface import Dataset, UsageError
 from bench.plan import Place, Plan, Row, Run
@@ -131,6 +131,6 @@ def changed_config(config: Config, name: str, changes: dict[str, Any]) -> Config
 
 
 def _job(config: Config, row: Row, runs: Sequence[Run]) -> Job:
-    code = store.code_version(*(plan.BENCH / file for file in SCORING_CODE))
+    code = store.code_version(*(keys.BENCH / file for file in SCORING_CODE))
     key = store.key(trial=[run.key for run in runs], code=code)
     return Job(key, config.entry(row.name), row.method.model_dump(), plan.place(config), tuple(runs))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import config, machine, preset, records, registry
+from bench import choices, config, machine, preset, records, registry
 from bench.config import Config
 from bench.interface import UsageError
 from bench.trials import Budget, Cell, changed_config
@@ -134,7 +134,7 @@ def _chosen(before: Config, found: Sequence[Outcome]) -> dict[str, Any]:
         if registry.variant(study.config.typed(study.name))[1]:  # else it would take over what the plain row has
             changed = {name: getattr(method, name) for name in outcome.tried[-1].changes} | changed
         if changed:
-            chosen[config.preset_key(study.config.typed(study.name))] = changed
+            chosen[choices.preset_key(study.config.typed(study.name))] = changed
     return chosen
 
 
@@ -158,7 +158,7 @@ def _provenance(
         },
         "scores": {
             cell.config.scenario: {
-                config.preset_key(cell.config.typed(outcome.study.name)): _score(outcome)
+                choices.preset_key(cell.config.typed(outcome.study.name)): _score(outcome)
                 for outcome in found
                 if outcome.tried
             }

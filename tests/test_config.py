@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command import Place
 
-from bench import benchmark, cli, config, parts, plan, preset, registry
+from bench import cli, config, description, parts, plan, preset, registry
 from bench import recipe as recipe_module
 from bench.interface import UsageError
 
@@ -256,8 +256,8 @@ def test_the_configuration_hash_knows_what_decides_the_numbers() -> None:
         config.resolve("digits", {}, [change]) for change in ("pgu.gamma=0.123", "recipe.epochs=3", "shadow.train=5")
     ]
     others.append(config.resolve("digits", {"seeds": "4"}))
-    assert benchmark.config_hash(plain) == benchmark.config_hash(same)
-    assert len({benchmark.config_hash(one) for one in [plain, *others]}) == 1 + len(others)
+    assert description.config_hash(plain) == description.config_hash(same)
+    assert len({description.config_hash(one) for one in [plain, *others]}) == 1 + len(others)
 
 
 def test_all_stands_for_every_method() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from command import Place
 
-from bench import benchmark, cli, config, parts, plan, preset, recipe, registry, scenarios
+from bench import benchmark, cli, config, description, parts, plan, preset, recipe, registry, scenarios
 from bench.interface import UsageError
 
 ON_DIGITS = (
@@ -246,7 +246,7 @@ def test_the_recipes_are_those_of_the_code_and_of_the_paper(name: str, wanted: t
 
 def test_what_is_compared_does_not_change_the_configuration() -> None:
     plain = config.resolve("paper-table3", DIGITS)
-    assert benchmark.config_hash(plain) == benchmark.config_hash(plain.model_copy(update={"published": ""}))
+    assert description.config_hash(plain) == description.config_hash(plain.model_copy(update={"published": ""}))
 
 
 @pytest.mark.parametrize("scenario", scenarios.KINDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import config, plan, pool, recipe, registry
+from bench import config, keys, plan, pool, recipe, registry
 from bench.interface import UsageError
 
 
@@ -51,11 +51,11 @@ def test_strange_settings_are_refused_in_one_line(flags: dict[str, object], mess
 
 def test_a_setting_makes_another_model_and_another_row_of_the_store() -> None:
     keys = [
-        plan.model_kind(resolved(architecture=name), plan.load_dataset("digits"))
+        keys.model_kind(resolved(architecture=name), plan.load_dataset("digits"))
         for name in ("digits_cnn", "digits_cnn+width=8", "digits_cnn+width=4")
     ]
     assert len(set(keys)) == 3
-    part, whole = (plan.model_kind(resolved(), plan.load_dataset(f"digits{own}")) for own in ("+test=100", ""))
+    part, whole = (keys.model_kind(resolved(), plan.load_dataset(f"digits{own}")) for own in ("+test=100", ""))
     assert part != whole
 
 
@@ -76,7 +76,7 @@ def test_fast_recipes_take_a_tenth_of_the_epochs() -> None:
 
 def test_a_precision_makes_another_model() -> None:
     one, other = (
-        plan.model_kind(resolved(f"recipe.precision={name}"), plan.load_dataset("digits"))
+        keys.model_kind(resolved(f"recipe.precision={name}"), plan.load_dataset("digits"))
         for name in ("float32", "bfloat16")
     )
     assert one != other
