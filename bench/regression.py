@@ -4,7 +4,8 @@ A number moved when its difference exceeds both what Welch's t-test explains at 
 `FAMILY` shared among all numbers of the run where that is stricter, and the resolution of the number
 (one sample for errors), or when its status changed, or when it is new or gone. The same seeds on the same versions give
 identical numbers, and those never move; the test is for other versions, machines and repeats. Times and memory are not
-compared. `samples_read` has no resolution: where repeats always read the same number, any change counts.
+compared. `samples_read` has no resolution: where repeats always read the same number, any change counts. Verdicts are
+compared as words; p-values, ranks and numbers without a spread, from which they follow or which follow others, are not.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import records, statistics
+from bench import records, statistics, verdict
 from bench.interface import UsageError
 
 ALPHA = 1e-3  # most false alarms per number and comparison, two-sided
 FAMILY = 0.05  # most false alarms per comparison of a whole run: Bonferroni over its numbers
 FORMAT = 1
 NOT_COMPARED = (*records.TIMES, "peak_bytes")
+WITHOUT_SPREAD = ("attack_p:", "attack_equivalence_p:", "compared_", "klom", "forgetting_score")  # by their beginning
 # What may differ between comparable runs: names, machines, and which methods and repeats there are.
 NOT_SCIENTIFIC = ("preset", "device", "seeds", "methods", "attack_settings.n_threads")
 SMALLEST = 1e-3  # resolution of numbers that do not count samples: AUC, nats, fractions
@@ -73,6 +75,7 @@ def write_baseline(results: records.Results, path: Path) -> None:
     """Write what `compare` needs as JSON, one number a line. Raises UsageError if the file cannot be written."""
     kept = {key: results.run.get(key) for key in ("config_hash", "versions", "seeds", "command")}
     kept["config"] = results.run.get("config") or {}
+    kept["verdicts"] = _verdicts(results)
     lines = [json.dumps(_plain(asdict(number))) for number in _numbers(results).values()]
     head = json.dumps({"format": FORMAT, **kept}, indent=1, sort_keys=True)
     text = head.removesuffix("\n}") + ',\n "numbers": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
@@ -88,7 +91,7 @@ def compare(results: records.Results, baseline: Path) -> list[Moved]:
     Raises:
         UsageError: the baseline is missing or damaged, or was made with another configuration.
     """
-    config, numbers = _read(baseline)
+    config, numbers, verdicts = _read(baseline)
     _require_same_config(results.run.get("config") or {}, config, baseline)
     was, now = {number.place: number for number in numbers}, _numbers(results)
     moved = []
@@ -97,12 +100,21 @@ def compare(results: records.Results, baseline: Path) -> list[Moved]:
             moved.append(Moved(*place, math.nan, now[place].value, math.nan, "is new"))
         elif place not in now:
             moved.append(Moved(*place, was[place].value, math.nan, math.nan, "is gone"))
-        elif verdict := _verdict(place, was, now):
-            moved.append(verdict)
-    return moved
+        elif found := _difference(place, was, now):
+            moved.append(found)
+    said, step = _verdicts(results), results.run["steps"] - 1
+    return moved + [
+        Moved(name, step, "forget", "verdict", math.nan, math.nan, math.nan, f"was {word}, is {said[name]}")
+        for name, word in verdicts.items()
+        if name in said and said[name] != word
+    ]
 
 
-def _verdict(place: Place, was: Mapping[Place, Number], now: Mapping[Place, Number]) -> Moved | None:
+def _verdicts(results: records.Results) -> dict[str, str]:
+    return {name: found.word for name, found in verdict.verdicts(results.run, results.records).items()}
+
+
+def _difference(place: Place, was: Mapping[Place, Number], now: Mapping[Place, Number]) -> Moved | None:
     a, b = was[place], now[place]
     explained = _explained(place, was, now)
     seen = (*place, a.value, b.value, explained)
@@ -170,7 +182,9 @@ def _numbers(results: records.Results) -> dict[Place, Number]:
             repeats.setdefault((r.method, r.step, r.part, r.metric), []).append(r.value)
     numbers = {}
     for r in results.records:
-        if r.seed != "all" or r.metric in NOT_COMPARED or (r.method == POOL and r.metric.endswith("_sd")):
+        if r.seed != "all" or r.metric in NOT_COMPARED or r.metric.startswith(WITHOUT_SPREAD):
+            continue
+        if r.method == POOL and r.metric.endswith("_sd"):
             continue
         values = repeats.get((r.method, r.step, r.part, r.metric))
         spread = statistics.sd(values) if values else statistics.interval_sd(r.low, r.high, r.n)
@@ -184,15 +198,16 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[Number]]:
-    """The config and the numbers of a baseline file."""
+def _read(path: Path) -> tuple[dict[str, Any], list[Number], dict[str, str]]:
+    """The config, the numbers and, by method, the verdicts of a baseline file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']} where {FORMAT} is known")
         if not isinstance(content["config"], dict):
             raise TypeError("config is not a table")
-        return content["config"], [_number(entry) for entry in content["numbers"]]
+        verdicts = {str(name): str(word) for name, word in (content.get("verdicts") or {}).items()}
+        return content["config"], [_number(entry) for entry in content["numbers"]], verdicts
     except FileNotFoundError as error:
         raise UsageError(f"no baseline at {path}; write one with --update-baseline") from error
     except OSError as error:
