@@ -24,14 +24,17 @@ def configured(entry: str, settings: Mapping[str, Any]) -> Method:
 
 
 def follow(
-    setting: Setting, method: Method, runs: Sequence[Run], entries: Store
+    setting: Setting, method: Method, runs: Sequence[Run], entries: Store, *, keep: bool
 ) -> Iterator[tuple[Run, Done, nn.Module]]:
-    """Carry the runs out and yield each with the model that its weights make. Raises what the method raises."""
+    """Carry the runs out and yield each with the model that its weights make. Raises what the method raises.
+
+    What the method prepares is kept where that is asked for and other settings can share it: it may be large.
+    """
     from bench import unlearning
 
     arrays, _ = entries.get("model", runs[0].original.key)
     model = runner.model_of(setting, arrays)
-    state = _prepared(setting, runs[0], method, model, entries)
+    state = _prepared(setting, runs[0], method, model, entries, keep=keep)
     for run in runs:
         done = unlearning.unlearn(
             setting, run.method, method, model, run.request,
@@ -42,16 +45,14 @@ def follow(
         yield run, done, model
 
 
-def _prepared(setting: Setting, run: Run, method: Method, model: nn.Module, entries: Store) -> State:
-    """What the method prepares; kept where other settings can share it, since else it would only fill the disk."""
+def _prepared(setting: Setting, run: Run, method: Method, model: nn.Module, entries: Store, *, keep: bool) -> State:
     from bench import unlearning
 
     if run.prepared is None:
         return {}
-    shared = method.prepares_with is not None
-    if not (shared and entries.has("prepared", run.prepared)):
+    if not entries.has("prepared", run.prepared):
         made = unlearning.prepare(setting, run.method, method, model, run.original.seed)
-        if not shared:
+        if not (keep and method.prepares_with is not None):
             return made[0]
         runner.keep_prepared(entries, run.prepared, *made)
     return runner.prepared(entries, run.prepared, setting.device)

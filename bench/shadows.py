@@ -91,7 +91,8 @@ def _serve(job: Job, store: Store) -> str:
     shared = chains.setting_at(job.place, test=True)
     setting = replace(shared, labels=job.runs[0].original.labels)
     try:
-        *_, (_, done, model) = chains.follow(setting, chains.configured(job.entry, job.settings), job.runs, store)
+        method = chains.configured(job.entry, job.settings)
+        *_, (_, done, model) = chains.follow(setting, method, job.runs, store, keep=False)
         outputs = training.evaluate(model, setting.dataset, setting.device)
         arrays = {f"logits/{part}": rows for part, rows in outputs.arrays().items()}
         arrays["views"] = _views(model, setting, job.forgotten)

@@ -110,7 +110,7 @@ def _judged(job: Job, entries: Store) -> list[Judged]:
     setting = replace(chains.setting_at(job.place, test=False), labels=job.runs[0].original.labels)
     method, judged = chains.configured(job.entry, job.settings), []
     before = entries.get("model", job.runs[0].original.key)[0]["logits/validation"]
-    for run, done, model in chains.follow(setting, method, job.runs, entries):
+    for run, done, model in chains.follow(setting, method, job.runs, entries, keep=True):
         outputs = training.evaluate(model, setting.dataset, setting.device)
         truth, held_out = setting.dataset.train_y, setting.dataset.validation_y
         seen = (outputs.train, outputs.validation, before)

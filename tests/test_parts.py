@@ -191,8 +191,8 @@ def test_the_papers_presets_have_its_rows_and_settings(name: str) -> None:
         assert len(one.seeds) == 5
         pgu = one.method("pgu").model_dump()
         assert (pgu["gamma"], pgu["lr"], pgu["end_lr"]) == rates.get(name, (0.95, 0.05, 0.01))
-        assert (one.shadow.train, one.shadow.validation) == ((2, 1) if one.attack is None else (40, 5))
-        assert (one.attack is None) == (name in ("paper-table4", "paper-figure4"))
+        assert (one.shadow.train, one.shadow.validation) == ((40, 5) if one.attacks else (2, 1))
+        assert (not one.attacks) == (name in ("paper-table4", "paper-figure4"))
 
 
 def test_table_4_has_a_part_for_each_number_of_wrong_labels() -> None:

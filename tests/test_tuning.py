@@ -20,7 +20,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from bench import cli, config, development, layers, preset, registry, trials, tuner, tuning
+from bench import chains, cli, config, development, layers, preset, registry, trials, tuner, tuning
 from bench.dataview import Images
 from bench.interface import SCENARIOS, Method, Request, UsageError
 from bench.records import Results
@@ -575,7 +575,7 @@ def test_what_is_tuned_knows_the_published_layers() -> None:
     resolved = config.resolve("digits-authors", {"methods": "eu_k"})
     (cell,) = trials.lay_out([resolved], [], trials.Budget(1, 1, 1))
     (job,) = cell.studies[0].candidates[0].jobs
-    assert tuner._setting(job.place).layers == layers.published("digits_cnn") != ()
+    assert chains.setting_at(job.place, test=False).layers == layers.published("digits_cnn") != ()
 
 
 def test_a_report_says_where_tuned_values_come_from() -> None:
