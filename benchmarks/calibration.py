@@ -4,7 +4,7 @@
 
 Made-up models (`bench/worlds.py`) of exact retraining and of six planted faults go through the very attacks, intervals
 and rules of a run; so do real retrained models of the digits, one part of the pool against another. With --write the
-tables go into the page between its marks. Some fifteen minutes on two cores.
+tables go into the page between its marks. Some twenty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
         golden(run),
         null(run, args.repeats),
         coverage(run, args.repeats),
-        power(run, max(args.repeats // 4, 4)),
+        power(run, max(args.repeats // 8, 4)),
         real(run, args.repeats, args.models),
     ]
     versions, hardware = machine.versions(), machine.hardware("cpu")
