@@ -122,13 +122,13 @@ class Examiner:
     def judge(self, name: str, fitted: Arrays, members: Seen, others: Seen) -> Found:
         """What an attack that has learned finds in models that it has not seen."""
         with self.errors(name):
-            scores = [self._scores(name, fitted, side) for side in (members, others)]
+            scores = [self._scores(name, fitted, side, side.forget) for side in (members, others)]
         return Found(roc.between(*scores), scores[0], scores[1], diverged(members, others))
 
-    def _scores(self, name: str, fitted: Arrays, side: Seen) -> np.ndarray:
-        scores = np.asarray(self.attacks[name].score(fitted, side, side.forget), np.float64)
-        if scores.shape != side.forget.logits.shape[:2]:
-            raise ValueError(f"scores have the shape {list(scores.shape)}, not {list(side.forget.logits.shape[:2])}")
+    def _scores(self, name: str, fitted: Arrays, side: Seen, points: Points) -> np.ndarray:
+        scores = np.asarray(self.attacks[name].score(fitted, side, points), np.float64)
+        if scores.shape != points.logits.shape[:2]:
+            raise ValueError(f"scores have the shape {list(scores.shape)}, not {list(points.logits.shape[:2])}")
         return scores
 
     def numbers(self, method: str, name: str, found: Found, sides: Sides) -> list[Record]:
@@ -194,7 +194,7 @@ class Examiner:
             np.concatenate([part.logits for part in asked], axis=1), np.concatenate([part.labels for part in asked])
         )
         with self.errors(name):
-            scores = np.asarray(self.attacks[name].score({}, finite, points), np.float64)
+            scores = self._scores(name, {}, finite, points)
         own, unseen = np.split(scores, [len(finite.forget.labels)], axis=1)
         return Single(roc.within(own, unseen), 100.0 * (own > 0).mean(axis=1), diverged(models))
 
