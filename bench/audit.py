@@ -11,7 +11,7 @@ import numpy as np
 
 from bench import comparison, distances, roc, workers
 from bench.attack import Attack, Known, Seen
-from bench.examination import Arrays, Examiner, Sides, Single
+from bench.examination import Arrays, Examiner, Sides, Single, distinct, noted
 from bench.interface import Record
 from bench.observation import Observer
 from bench.plan import Model, Plan, Row, Run
@@ -155,11 +155,12 @@ class Auditor:
         if self.store.has("audit", self.plan.audit_key):
             return _load(self.store, self.plan.audit_key)
         examiner, records, arrays = self.examiner, list[Record](), Arrays()
-        floor = Sides(self.retrained.only(slice(0, None, 2)), self.retrained.only(slice(1, None, 2)))
+        halves = Sides(self.retrained.only(slice(0, None, 2)), self.retrained.only(slice(1, None, 2)))
+        floor, _, copies = distinct(halves)
         taught, usual = self._taught(), {}
         for name, attack in examiner.attacks.items():
             if attack.knows == "unlearned":
-                records += examiner.numbers("reference", name, examiner.learned(name, floor), floor)
+                records += noted(examiner.numbers("reference", name, examiner.learned(name, floor), floor), copies)
             elif attack.knows == "model":
                 usual[name] = examiner.single(name, self.retrained)
                 records += examiner.single_numbers("reference", name, usual[name])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import audit, machine, memorization, plan, registry, runner, scenarios, store
+from bench import machine, memorization, plan, registry, runner, scenarios, store
 from bench.config import Config
 from bench.interface import UsageError
 from bench.recipe import load_recipe
@@ -76,6 +76,8 @@ def describe(
 
 def _audit(planned: plan.Plan) -> dict[str, Any]:
     """What the audit consists of; empty without attacks."""
+    from bench import audit  # here, since it loads scipy, which a dry run does without
+
     attacks = planned.attacks()
     if not attacks:
         return {}

@@ -88,6 +88,7 @@ class Examiner:
             last: how many of the retrained models, from the end, those that know originals have not learned from; they
                 judge the method's repeats, since its other models come from originals that they know.
         """
+        sides, last, copies = distinct(sides, last)
         records: list[Record] = []
         arrays: Arrays = {}
         for name, attack in self.attacks.items():
@@ -106,7 +107,8 @@ class Examiner:
             if attack.headline:
                 arrays[f"negatives:{name}/{method}"] = found.negatives
                 arrays["compared"] = np.abs(found.area.models - 0.5)
-        return records + distances.measure(sides.unlearned, sides.retrained, method, self.step), arrays
+        records += distances.measure(sides.unlearned, sides.retrained, method, self.step)
+        return noted(records, copies), arrays
 
     def learned(self, name: str, sides: Sides) -> Found:
         """An attack that learns from the method's own models and judges others of them."""
@@ -120,13 +122,13 @@ class Examiner:
     def judge(self, name: str, fitted: Arrays, members: Seen, others: Seen) -> Found:
         """What an attack that has learned finds in models that it has not seen."""
         with self.errors(name):
-            scores = [self._scores(name, fitted, side) for side in (members, others)]
+            scores = [self._scores(name, fitted, side, side.forget) for side in (members, others)]
         return Found(roc.between(*scores), scores[0], scores[1], diverged(members, others))
 
-    def _scores(self, name: str, fitted: Arrays, side: Seen) -> np.ndarray:
-        scores = np.asarray(self.attacks[name].score(fitted, side, side.forget), np.float64)
-        if scores.shape != side.forget.logits.shape[:2]:
-            raise ValueError(f"scores have the shape {list(scores.shape)}, not {list(side.forget.logits.shape[:2])}")
+    def _scores(self, name: str, fitted: Arrays, side: Seen, points: Points) -> np.ndarray:
+        scores = np.asarray(self.attacks[name].score(fitted, side, points), np.float64)
+        if scores.shape != points.logits.shape[:2]:
+            raise ValueError(f"scores have the shape {list(scores.shape)}, not {list(points.logits.shape[:2])}")
         return scores
 
     def numbers(self, method: str, name: str, found: Found, sides: Sides) -> list[Record]:
@@ -192,7 +194,7 @@ class Examiner:
             np.concatenate([part.logits for part in asked], axis=1), np.concatenate([part.labels for part in asked])
         )
         with self.errors(name):
-            scores = np.asarray(self.attacks[name].score({}, finite, points), np.float64)
+            scores = self._scores(name, {}, finite, points)
         own, unseen = np.split(scores, [len(finite.forget.labels)], axis=1)
         return Single(roc.within(own, unseen), 100.0 * (own > 0).mean(axis=1), diverged(models))
 
@@ -225,6 +227,38 @@ class Examiner:
             others = ",".join(entry for entry in self.attacks if entry != name) or "none"
             message = f"the attack {name} failed ({fault}); --attacks {others} leaves it out, finished work is kept"
             raise UsageError(message) from error
+
+
+def distinct(sides: Sides, last: int = 0) -> tuple[Sides, int, str]:
+    """Models that are copies of a later one left out, how many of the `last` retrained ones stay, and what has gone.
+
+    A copy shows the very same logits on all of the forget set. One model that is counted n times would narrow every
+    interval, down to nothing where all are copies, though there is but one training to judge by.
+    """
+    ours, theirs = (_no_copies(side.forget.logits) for side in (sides.unlearned, sides.retrained))
+    if ours.all() and theirs.all():
+        return sides, last, ""
+    own = ours[len(ours) - len(sides.repeats) :]
+    repeats = tuple(seed for seed, kept in zip(sides.repeats, own, strict=True) if kept)
+    gone = [f"{(~kept).sum()} of {len(kept)}{kind} copies" for kept, kind in ((ours, ""), (theirs, " retrained"))]
+    status = " and ".join(text for text in gone if not text.startswith("0 "))
+    kept_sides = Sides(sides.unlearned.only(ours), sides.retrained.only(theirs), repeats)
+    return kept_sides, int(theirs[len(theirs) - last :].sum()), status
+
+
+def _no_copies(logits: np.ndarray) -> np.ndarray:
+    """Which models are not the same as a later one, bool `[models]`; those that are not finite count as diverged."""
+    if not logits[0:1].size:
+        return np.ones(len(logits), dtype=bool)
+    place = {model.tobytes(): at for at, model in enumerate(logits)}
+    return np.array([place[m.tobytes()] == at or not np.isfinite(m).all() for at, m in enumerate(logits)])
+
+
+def noted(records: Sequence[Record], status: str) -> list[Record]:
+    """The records with this added to their status; as they are without."""
+    if not status:
+        return list(records)
+    return [replace(one, status=status if one.status == "ok" else f"{status} and {one.status}") for one in records]
 
 
 def diverged(*sides: Seen) -> str:

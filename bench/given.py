@@ -91,7 +91,7 @@ def row(plan: Plan, files: Sequence[Weights], name: str) -> Row:
     made_of = [run.key for run in runs]
     given = tuple((str(file.path), file.digest) for file in files)
     made = Row(name, Given(), tuple(runs), key=keys.evaluation_key(plan, name, made_of), given=given)
-    return replace(made, audit_key=keys.audit_key(plan, made_of, []))
+    return replace(made, audit_key=keys.audit_key(plan, name, made_of, []))
 
 
 def keep(plan: Plan, row: Row, files: Sequence[Weights], entries: store.Store) -> None:

@@ -20,12 +20,17 @@ TRAINING_CODE = ("training.py", "stack.py", "loop.py", "step.py", "dataview.py")
 METHOD_CODE = ("loop.py", "step.py", "dataview.py", "unlearning.py")
 READOUT_CODE = ("logits.py", "readings.py", "readouts.py", "statistics.py", "evaluation.py")
 AUDIT_CODE = (
+    "attack.py",
     "logits.py",
     "statistics.py",
     "roc.py",
     "permutation.py",
     "distances.py",
+    "competition.py",
+    "margins.py",
+    "pairs.py",
     "observation.py",
+    "examination.py",
     "audit.py",
     "views.py",
 )
@@ -89,13 +94,18 @@ def _attack(plan: Plan, name: str, attack: Attack) -> dict[str, Any]:
     }
 
 
-def audit_key(plan: Plan, runs: Sequence[str], shadows: Sequence[str]) -> str:
-    """Where the audit of a method with these runs is kept, or that of the retrained pool; empty without attacks."""
+def audit_key(plan: Plan, name: str, runs: Sequence[str], shadows: Sequence[str]) -> str:
+    """Where the audit of a row with these runs is kept, or that of the retrained pool; empty without attacks."""
     attacks = plan.attacks()
     if not attacks:
         return ""
     return store.key(
-        attacks=[_attack(plan, name, attack) for name, attack in attacks.items()],
+        name=name,  # which the records bear; two rows may share their runs
+        margin=plan.config.audit.margin,
+        seed=plan.config.seed,
+        steps=len(plan.requests),
+        numbers=[*plan.unlearned(), *map(str, plan.config.seeds)],
+        attacks=[_attack(plan, entry, attack) for entry, attack in attacks.items()],
         runs=runs,
         shadows=shadows,
         pools=[[model.key for model in pool] for pool in (plan.originals, plan.retrained[-1])],

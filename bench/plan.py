@@ -197,7 +197,7 @@ def make(config: Config, hardness: np.ndarray | None = None) -> Plan:
     plan.retrained = [_pool(plan, recipe_key, "retrained", r.step, scenarios.reference_data(r)) for r in plan.requests]
     plan.attack_keys = keys.attack_keys(plan)
     plan.reference_key = keys.evaluation_key(plan, "reference", [])
-    plan.audit_key = keys.audit_key(plan, [], [])
+    plan.audit_key = keys.audit_key(plan, "reference", [], [])
     plan.rows = [row(plan, name) for name in config.rows()]
     return plan
 
@@ -243,7 +243,7 @@ def row(plan: Plan, name: str) -> Row:
     shadows = () if method.identity else tuple(_chain(plan, name, method, code, number) for number in plan.unlearned())
     made = Row(name, method, runs, key=keys.evaluation_key(plan, name, [run.key for run in runs]), shadows=shadows)
     last = [chain[-1].key for chain in shadows]
-    return replace(made, audit_key=keys.audit_key(plan, [run.key for run in runs], last))
+    return replace(made, audit_key=keys.audit_key(plan, name, [run.key for run in runs], last))
 
 
 def _chain(plan: Plan, name: str, method: Method, code: str, of: int | str) -> tuple[Run, ...]:

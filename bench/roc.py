@@ -146,7 +146,8 @@ class Rate:
 def rate(positives: np.ndarray, negatives: np.ndarray, false: float, seed: int = 0) -> Rate:
     """True positive rate at a false positive rate of at most `false`, thresholds on all negatives together.
 
-    Conservative with ties: the threshold is the smallest score that at most that share of the negatives reaches. The
+    Conservative with ties: the threshold is the smallest negative's score that at most that share of the negatives
+    reaches; where too many share even the largest, just above it, so that perfect separation has a rate of 1. The
     interval resamples models on both sides (percentile bootstrap). Refused, with the reason, where fewer than
     `SUPPORT / false` negatives leave the threshold to a handful of rows, where a side has fewer than two models, and
     where a score is not finite.
@@ -183,7 +184,7 @@ def _resamples(generator: np.random.Generator, models: int, rows: int) -> Iterat
 
 
 def _thresholds(negatives: np.ndarray, weights: np.ndarray, false: float) -> np.ndarray:
-    """Per resample the smallest score that at most a share `false` of the negatives reaches, float64 `[draws]`."""
+    """Per resample the smallest negative's score that at most a share `false` of them reaches, float64 `[draws]`."""
     flat = np.ravel(np.asarray(negatives, np.float64))
     owner = np.repeat(np.arange(len(negatives)), negatives.shape[1])
     order = np.argsort(-flat, kind="stable")
@@ -192,7 +193,7 @@ def _thresholds(negatives: np.ndarray, weights: np.ndarray, false: float) -> np.
     allowed = false * weights.sum(axis=1, keepdims=True) * negatives.shape[1] * (1 + 1e-12)
     last = np.append(ordered[1:] != ordered[:-1], True)  # a threshold takes all of a tie or none
     steps = np.where((reached <= allowed) & last, np.arange(len(flat)), -1).max(axis=1)
-    return np.where(steps >= 0, ordered[steps], np.inf)
+    return np.asarray(np.where(steps >= 0, ordered[steps], np.nextafter(ordered[0], np.inf)))
 
 
 def _reached(ranked: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

@@ -106,10 +106,12 @@ def test_a_threshold_takes_all_of_a_tie_or_none() -> None:
     negatives = np.stack([negatives] * 10)  # 1000 negatives: 2 % reach 2, 3 % reach 1
     positives = np.array([[3.0, 2.0, 1.0, 0.0]] * 2)
     found = {false: roc.rate(positives, negatives, false) for false in (0.03, 0.025, 0.02, 0.0199)}
-    assert [rate.value for rate in found.values()] == [0.75, 0.5, 0.5, 0.0]
+    assert [rate.value for rate in found.values()] == [0.75, 0.5, 0.5, 0.25]
     assert all(rate.reason == "ok" and rate.low == rate.value == rate.high for rate in found.values())
     flat = roc.rate(np.zeros((2, 4)), np.zeros((10, 100)), 0.05)
     assert (flat.value, flat.low, flat.high) == (0, 0, 0)
+    apart = roc.rate(np.ones((2, 4)), np.zeros((10, 100)), 0.05)
+    assert (apart.value, apart.low, apart.high) == (1, 1, 1), "negatives that all tie do not hide perfect separation"
 
 
 def test_a_rate_is_refused_with_the_reason() -> None:
