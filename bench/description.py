@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import audit, machine, memorization, plan, registry, runner, scenarios, store
+from bench import machine, memorization, plan, registry, runner, scenarios, store
 from bench.config import Config
 from bench.interface import UsageError
 from bench.recipe import load_recipe
@@ -76,6 +76,8 @@ def describe(
 
 def _audit(planned: plan.Plan) -> dict[str, Any]:
     """What the audit consists of; empty without attacks."""
+    from bench import audit  # brings scipy, which a dry run does without
+
     attacks = planned.attacks()
     if not attacks:
         return {}
@@ -118,8 +120,8 @@ def _recipe_changes(config: Config) -> dict[str, Any]:
 
 
 def _summary(row: plan.Row, config: Config) -> str:
-    files = ", ".join(Path(file).name for file, _ in row.given)
-    return f"Weights from {files}" if files else registry.summary("methods", config.entry(row.name))
+    models = f"{len(row.given)} models" if len(row.given) > 1 else "one model"
+    return f"Weights made elsewhere, {models}" if row.given else registry.summary("methods", config.entry(row.name))
 
 
 def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: dict[str, str]) -> dict[str, Any]:
