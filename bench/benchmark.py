@@ -57,7 +57,8 @@ def run(
         text = reports.build(out)
     results.run["seconds_report"] = round(clock.seconds["report"], 3)
     records.save_run(out, results.run)
-    return text, any(method["status"].startswith("failed") for method in results.run["methods"])
+    methods = results.run["methods"]
+    return text, any(one["status"].startswith("failed") or one["lost_for_attacks"] for one in methods)
 
 
 def run_parts(

@@ -128,7 +128,7 @@ def serve(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store) 
     except (StoreError, Damaged):  # a full disk or a damaged entry is not the model's fault
         raise
     except (Exception, SystemExit) as error:
-        return f"failed: {type(error).__name__}: {error}".split("\n")[0]
+        return f"failed: {type(error).__name__}: {error}".splitlines()[0]
     store.put(KIND, job.key, {}, found | {"seconds": time.perf_counter() - start})
     return ""
 

@@ -129,6 +129,7 @@ def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: d
     defaults = {name: info.default for name, info in type(row.method).model_fields.items()}
     settings, values = row.method.model_dump(mode="json"), row.method.model_dump()
     failed = [failures[item.key] for item in row.runs if item.key in failures]
+    lost = [failures[chain[-1].key] for chain in row.shadows if chain[-1].key in failures]
     notes = []
     for item in row.runs:
         if item.key not in failures:
@@ -144,5 +145,6 @@ def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: d
         "tuned": {name: value for name, value in settings.items() if values[name] != defaults[name]},
         "files": [{"name": Path(file).name, "sha256": digest} for file, digest in row.given],
         "status": f"skipped: {row.skipped}" if row.skipped else failed[0] if failed else "ok",
+        "lost_for_attacks": {"runs": len(lost), "of": len(row.shadows), "reason": lost[0]} if lost else {},
         "notes": notes,
     }
