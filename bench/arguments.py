@@ -84,7 +84,6 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-ar
     )
     _add_cell(run, base="digits")
     _add_outcome(run)
-    run.add_argument("--dry-run", action="store_true", help="print the jobs, what the store has and an estimated time")
 
 
 def _add_outcome(run: argparse.ArgumentParser) -> None:
@@ -94,6 +93,7 @@ def _add_outcome(run: argparse.ArgumentParser) -> None:
     run.add_argument("--seeds", help="number of repeats, or a comma list of repeats such as 0,3")
     run.add_argument("--out", type=_folder, help="results folder (default: results/SCENARIO-DATE-HASH, or PRESET-DATE)")
     run.add_argument("--force", action="store_true", help="make everything anew, even what the store has")
+    run.add_argument("--dry-run", action="store_true", help="print the jobs, what the store has and an estimated time")
 
 
 def _add_audit(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -112,7 +112,7 @@ def _add_audit(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-
         "--request", type=Path, required=True, metavar="FILE",
         help='JSON: {"forget": [12, 7]}, places in the training set, or {"removed_classes": [3]}',
     )  # fmt: skip
-    audit.add_argument("--name", help="name of the row (default: the file's)")
+    audit.add_argument("--name", default="", help="name of the row (default: what the files' names begin with)")
     _add_cell(audit, base="digits", scenario=False)
     _add_outcome(audit)
 

@@ -40,6 +40,7 @@ def run(
         entries = store.Store(store_folder)
         planned = memorization.outline(config)
     machine.require_device(config.device)
+    weights = given.fitted(planned, weights)
     print(first_line(planned), flush=True)
     if config.scenario_settings.needs_hardness:
         with clock.phase("train"):
@@ -56,7 +57,8 @@ def run(
         text = reports.build(out)
     results.run["seconds_report"] = round(clock.seconds["report"], 3)
     records.save_run(out, results.run)
-    return text, any(method["status"].startswith("failed") for method in results.run["methods"])
+    methods = results.run["methods"]
+    return text, any(one["status"].startswith("failed") or one["lost_for_attacks"] for one in methods)
 
 
 def run_parts(
@@ -98,7 +100,7 @@ def _carry_out(
                 imports.join()  # nothing may run beside what is timed next
         with clock.phase("unlearn"):
             if weights:
-                given.keep(planned, planned.rows[-1], weights, entries)
+                given.keep(planned, planned.rows[-1], weights, entries, progress)
             failures = runner.run_methods(planned, entries, progress)
             reasons = {key: failure.reason for key, failure in failures.items()}
         with clock.phase("unlearn for the attacks"):
@@ -145,10 +147,14 @@ def first_line(planned: plan.Plan) -> str:
     return f"{line}; for the paper's setting: --preset {PAPER[config.scenario]}"
 
 
-def preview(config: Config, store_folder: Path, jobs: int) -> str:
+def preview(
+    config: Config, store_folder: Path, jobs: int, name: str = "", weights: Sequence[given.Weights] = ()
+) -> str:
     """What a run would do: the jobs by stage, what the store has, and an estimated time. Writes nothing."""
     entries = store.Store(store_folder, create=False)
     planned, first = memorization.foreseen(config, entries)
+    weights = given.fitted(planned, weights)
+    planned.rows += [given.row(planned, weights, name)] if weights else []
     one_model = _seconds_per_model(planned, entries)
     lines, total = [first_line(planned), ""], FIXED
     for stage, found in _stages([*first, *planned.jobs()], entries).items():
@@ -202,9 +208,12 @@ def prepare_parts(preset: str, configs: Mapping[str, Config], out: Path | None) 
     return folder
 
 
-def prepare_out(config: Config, out: Path | None) -> Path:
+def prepare_out(config: Config, out: Path | None, name: str = "", weights: Sequence[given.Weights] = ()) -> Path:
     """The results folder, made and writable; raises UsageError before any work otherwise."""
-    today = datetime.date.today().isoformat()
-    folder = out or Path("results") / f"{config.scenario}-{today}-{description.config_hash(config)}"
+    today, hashed = datetime.date.today().isoformat(), description.config_hash(config)
+    if weights:  # the same request with other weights is another run
+        hashed = store.key(config=hashed, name=name, files=[file.digest for file in weights])[:8]
+    verb = "audit-" if weights else ""
+    folder = out or Path("results") / f"{verb}{config.scenario}-{today}-{hashed}"
     records.require_folder(folder, "the results folder", "--out")
     return folder

@@ -76,9 +76,18 @@ def _architectures() -> list[str]:
 def _attacks() -> list[str]:
     rows = []
     for name in registry.names("attacks"):
-        cite = registry.load("attacks", name).cite
-        rows.append(_line(name, registry.summary("attacks", name), f"cites {cite}" if cite else ""))
+        try:
+            cls = registry.load("attacks", name)
+        except UsageError as error:
+            rows.append(_line(name, f"does not load: {error}"))
+            continue
+        facts = [KNOWS[cls.knows], *(["labels only"] if cls.views else []), *(["decides"] if cls.headline else [])]
+        extra = ", ".join(facts) + (f"; cites {cls.cite}" if cls.cite else "")
+        rows.append(_line(name, registry.summary("attacks", name), extra))
     return rows
+
+
+KNOWS = {"unlearned": "knows the method", "original": "knows the original", "model": "knows one model"}
 
 
 def _presets() -> list[str]:

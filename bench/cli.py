@@ -122,15 +122,19 @@ def _audit(chosen: argparse.Namespace) -> int:
 
     _prepare(chosen)
     parts.require_whole(chosen.preset, "audit")
+    given.require_unchanged(chosen.changes)
     scenario, changes = given.request(chosen.request)
-    weights = [given.read(path) for path in chosen.models]
     flags = {name: getattr(chosen, name) for name in RUN_FLAGS if name != "scenario"}
     flags |= {"scenario": scenario, "methods": chosen.methods or ",".join(choices.BASELINES)}
     resolved = config.resolve(chosen.preset, flags, [*changes, *chosen.changes])
-    name = given.row_name(chosen.name or chosen.models[0].stem, resolved.rows())
+    name = given.row_name(chosen.name, chosen.models, resolved.rows())
+    weights = given.read(chosen.models)
     from bench import benchmark
 
-    out = benchmark.prepare_out(resolved, chosen.out)
+    if chosen.dry_run:
+        print(benchmark.preview(resolved, chosen.store, chosen.jobs, name, weights))
+        return OK
+    out = benchmark.prepare_out(resolved, chosen.out, name, weights)
     text, failed = benchmark.run(
         resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=_audited(chosen), name=name,
         weights=weights,

@@ -14,7 +14,7 @@ from bench import chains, runner, scenarios, seeds, workers
 from bench.interface import Request
 from bench.keys import BENCH
 from bench.logits import error_percent
-from bench.plan import Place, Plan, place
+from bench.plan import Place, Plan, Row, Run, place
 from bench.progress import Progress
 from bench.recipe import Deep
 from bench.store import Damaged, Store, StoreError, code_version, key
@@ -29,7 +29,8 @@ class Job:
     """One model to audit.
 
     `kind` and `source` name the entry with its weights, `original` the model it came from (for a retrained one, the
-    original of the same repeat). `method` is its row, or `reference`.
+    original of the same repeat). `method` is its row, or `reference`. Weights made elsewhere came from an original
+    that nobody knows, and `kin` is false: they are not compared with it.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Job:
     request: Request
     method: str
     repeat: int | str
+    kin: bool = True
 
 
 def jobs_of(plan: Plan, deep: Deep) -> list[Job]:
@@ -56,17 +58,27 @@ def jobs_of(plan: Plan, deep: Deep) -> list[Job]:
         code=code_version(*(BENCH / name for name in CODE)),
     )
 
-    def job(kind: str, source: str, row: str, method: str, repeat: int | str) -> Job:
-        original = plan.repeat(plan.originals, repeat).key
+    def job(
+        kind: str, source: str, row: str, method: str, repeat: int | str, original: str, *, kin: bool = True
+    ) -> Job:
         seed = seeds.derive(plan.config.seed, "deep", method, repeat)
         own = key(shared=shared, kind=kind, source=source, original=original, seed=seed)
-        return Job(own, kind, source, original, seed, request, row, repeat)
+        return Job(own, kind, source, original, seed, request, row, repeat, kin)
 
-    retrained = [(repeat, plan.repeat(plan.retrained[-1], repeat).key) for repeat in repeats]
-    runs = [(row.name, run) for row in plan.rows for run in row.runs if run.last and run.repeat in repeats]
-    return [job("model", source, CONTROL, CONTROL, repeat) for repeat, source in retrained] + [
-        job("unlearned", run.key, name, run.method, run.repeat) for name, run in runs
+    pairs = [[plan.repeat(pool, repeat).key for pool in (plan.retrained[-1], plan.originals)] for repeat in repeats]
+    runs = [(row, run) for row in plan.rows for run in _runs(row, deep, repeats)]
+    return [
+        job("model", source, CONTROL, CONTROL, repeat, original)
+        for repeat, (source, original) in zip(repeats, pairs, strict=True)
+    ] + [
+        job("unlearned", run.key, row.name, run.method, run.repeat, run.original.key, kin=not row.given)
+        for row, run in runs
     ]
+
+
+def _runs(row: Row, deep: Deep, repeats: Sequence[int]) -> Sequence[Run]:
+    """The runs of a row that are audited: of weights made elsewhere, which belong to no repeat, the first ones."""
+    return row.runs[: deep.models] if row.given else [run for run in row.runs if run.last and run.repeat in repeats]
 
 
 def missing(jobs: Sequence[Job], store: Store) -> list[Job]:
@@ -116,7 +128,7 @@ def serve(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store) 
     except (StoreError, Damaged):  # a full disk or a damaged entry is not the model's fault
         raise
     except (Exception, SystemExit) as error:
-        return f"failed: {type(error).__name__}: {error}".split("\n")[0]
+        return f"failed: {type(error).__name__}: {error}".splitlines()[0]
     store.put(KIND, job.key, {}, found | {"seconds": time.perf_counter() - start})
     return ""
 
@@ -133,6 +145,7 @@ def _audited(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Stor
     found = whitebox.audit_model(setting, model, job.request, accuracy, deep, job.seed)
     weights = whitebox.weight_change(model, original)
     said = [meta.get("status", "ok"), "diverged" if math.isnan(weights["weight_distance"]) else "ok"]
+    weights = weights if job.kin else {}
     status = " and ".join(word for word in said if word != "ok") or "ok"
     samples = {"forget": len(job.request.forgotten), "weights": sum(p.numel() for p in model.parameters())}
     return {**found, **weights, "status": status, "n": samples}

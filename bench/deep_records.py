@@ -97,6 +97,8 @@ def _median(audits: Sequence[Audit]) -> float:
 
 def _repeat_records(job: Job, audit: Audit, numbers: Mapping[str, float]) -> Iterator[Record]:
     for metric, part in METRICS.items():
+        if metric not in numbers:  # the distance to an original that nobody knows
+            continue
         value, n = numbers[metric], audit["n"]["forget" if part == "forget" else "weights"]
         reasons = [audit["status"], "ok" if math.isfinite(value) else _absent(metric, audit)]
         status = " and ".join(dict.fromkeys(reason for reason in reasons if reason != "ok")) or "ok"

@@ -120,8 +120,8 @@ def _recipe_changes(config: Config) -> dict[str, Any]:
 
 
 def _summary(row: plan.Row, config: Config) -> str:
-    files = ", ".join(Path(file).name for file, _ in row.given)
-    return f"Weights from {files}" if files else registry.summary("methods", config.entry(row.name))
+    models = f"{len(row.given)} models" if len(row.given) > 1 else "one model"
+    return f"Weights made elsewhere, {models}" if row.given else registry.summary("methods", config.entry(row.name))
 
 
 def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: dict[str, str]) -> dict[str, Any]:
@@ -129,6 +129,7 @@ def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: d
     defaults = {name: info.default for name, info in type(row.method).model_fields.items()}
     settings, values = row.method.model_dump(mode="json"), row.method.model_dump()
     failed = [failures[item.key] for item in row.runs if item.key in failures]
+    lost = [failures[chain[-1].key] for chain in row.shadows if chain[-1].key in failures]
     notes = []
     for item in row.runs:
         if item.key not in failures:
@@ -144,5 +145,6 @@ def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: d
         "tuned": {name: value for name, value in settings.items() if values[name] != defaults[name]},
         "files": [{"name": Path(file).name, "sha256": digest} for file, digest in row.given],
         "status": f"skipped: {row.skipped}" if row.skipped else failed[0] if failed else "ok",
+        "lost_for_attacks": {"runs": len(lost), "of": len(row.shadows), "reason": lost[0]} if lost else {},
         "notes": notes,
     }

@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from bench import keys, pool, registry, store
 from bench.interface import Method, UsageError
 from bench.plan import Plan, Row, Run
+from bench.progress import Progress
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 MOST = 1 << 32  # bytes of a file of weights
+LONGEST = 80  # characters of a name that a table can hold
 KNOWN = ("forget", "removed_classes")
 
 
@@ -34,7 +34,7 @@ class Weights:
 
     path: Path
     digest: str
-    arrays: dict[str, np.ndarray]
+    arrays: Mapping[str, Tensor]
 
 
 def request(path: Path) -> tuple[str, list[str]]:
@@ -44,32 +44,71 @@ def request(path: Path) -> tuple[str, list[str]]:
     `{"removed_classes": [3]}` whole classes. Raises UsageError, in one line, for anything else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read the request {path}: {_line(error)}") from error
-    if not isinstance(content, dict) or len(content) != 1 or not set(content) <= set(KNOWN):
+    if not (isinstance(pairs, list) and len(pairs) == 1 and isinstance(pairs[0], tuple) and pairs[0][0] in KNOWN):
         raise UsageError(f'the request {path} must be {{"forget": [12, 7]}} or {{"removed_classes": [3]}}')
-    ((kind, places),) = content.items()
+    ((kind, places),) = pairs
     if not isinstance(places, list) or not places or any(type(place) is not int or place < 0 for place in places):
         raise UsageError(f"{kind} in the request {path} must be a list of whole numbers from 0, and not empty")
+    if twice := len(places) - len(set(places)):
+        raise UsageError(f"{kind} in the request {path} has {twice} numbers twice; list each once")
     if kind == "removed_classes":
         return "class_removal", [f"scenario.removed={places}"]
     return "sample_removal", ["scenario.draw=listed", f"scenario.listed={places}"]
 
 
-def row_name(name: str, others: Sequence[str]) -> str:
-    """The name of the row; raises UsageError for one that is empty or taken."""
-    if not name.strip() or name in others:
-        raise UsageError(f"the name {name!r} of the row is {'taken' if name in others else 'empty'}; give --name")
-    return name
+def require_unchanged(changes: Sequence[str]) -> None:
+    """Raises UsageError where `--set` would change what the request file says."""
+    for change in changes:
+        if change.partition(".")[0] in ("scenario", *Given.supports):
+            raise UsageError(f"the request says what must go; leave --set {change} out")
 
 
-def read(path: Path) -> Weights:
-    """The arrays of a safetensors file, which cannot execute code. Raises UsageError for anything else."""
+def row_name(name: str, paths: Sequence[Path], others: Sequence[str]) -> str:
+    """The name of the row, by default what the files' names begin with; raises UsageError for one that cannot be."""
+    stems = [path.stem for path in paths]
+    found = name or _beginning(stems) or stems[0]
+    fault = (
+        "is empty" if not found.strip()
+        else "is taken" if found in (*others, "reference")
+        else "has characters that cannot be printed" if not found.isprintable()
+        else f"is longer than {LONGEST} characters" if len(found) > LONGEST
+        else ""
+    )  # fmt: skip
+    if fault:
+        raise UsageError(f"the name {found[:LONGEST]!r} of the row {fault}; give it another with --name")
+    return found
+
+
+def _beginning(names: Sequence[str]) -> str:
+    """What all names begin with, without the separator of what follows."""
+    first, last = min(names), max(names)
+    same = next((at for at, letter in enumerate(first) if letter != last[at : at + 1]), len(first))
+    return first[:same].rstrip("-_. ")
+
+
+def read(paths: Sequence[Path]) -> list[Weights]:
+    """The arrays of safetensors files, which cannot execute code. Raises UsageError for anything else."""
+    found: list[Weights] = []
+    for path in paths:
+        one = _read(path)
+        if same := [other.path for other in found if other.digest == one.digest]:
+            raise UsageError(f"{path} and {same[0]} are the same file: one model is not two; give it once")
+        found.append(one)
+    return found
+
+
+def _read(path: Path) -> Weights:
     from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors.torch import load
 
+    if not str(path).isprintable():
+        raise UsageError(f"the name {str(path)!r} has characters that cannot be printed; rename the file")
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is not a file")
         if path.stat().st_size > MOST:
             raise UsageError(f"{path} has more than {MOST >> 30} GiB; is it a file of weights?")
         raw = path.read_bytes()
@@ -79,6 +118,28 @@ def read(path: Path) -> Weights:
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         hint = "save them with safetensors.torch.save_file(model.state_dict(), FILE); pickles are not opened"
         raise UsageError(f"{path} is not a whole safetensors file ({_line(error)}); {hint}") from error
+
+
+def fitted(plan: Plan, files: Sequence[Weights]) -> list[Weights]:
+    """The same with the names and types that the network of the plan gives its weights, checked before any work.
+
+    Raises UsageError, in one line, where weights do not fit the architecture, and where two files hold the same ones.
+    """
+    if not files:
+        return []
+    from bench import training
+
+    build = pool.network(plan.config.architecture)
+    pool.require_network(plan.config.architecture, plan.dataset, build)
+    model, found = training.new_model(build, plan.dataset, 0), dict[str, Weights]()
+    for file in files:
+        _load(model, file, registry.row_name(plan.config.architecture))
+        one = replace(file, arrays=training.weights_of(model))
+        contents = store.key(weights={name: value.numpy() for name, value in one.arrays.items()})
+        if contents in found:
+            raise UsageError(f"{file.path} and {found[contents].path} hold the same weights: one model is not two")
+        found[contents] = one
+    return list(found.values())
 
 
 def row(plan: Plan, files: Sequence[Weights], name: str) -> Row:
@@ -94,11 +155,8 @@ def row(plan: Plan, files: Sequence[Weights], name: str) -> Row:
     return replace(made, audit_key=keys.audit_key(plan, name, made_of, []))
 
 
-def keep(plan: Plan, row: Row, files: Sequence[Weights], entries: store.Store) -> None:
-    """Evaluate the models as all others are, and put them where runs are kept.
-
-    Raises UsageError, in one line, where the weights do not fit the architecture.
-    """
+def keep(plan: Plan, row: Row, files: Sequence[Weights], entries: store.Store, progress: Progress) -> None:
+    """Evaluate the models as all others are, and put them where runs are kept."""
     from bench import training
 
     device = plan.config.device
@@ -107,35 +165,40 @@ def keep(plan: Plan, row: Row, files: Sequence[Weights], entries: store.Store) -
         if entries.has("unlearned", run.key):
             continue
         model = build(0)
-        _load(model, file, registry.row_name(plan.config.architecture))
+        model.load_state_dict(dict(file.arrays))
         outputs = training.evaluate(model, plan.dataset, device)
         arrays = {f"weights/{name}": value.numpy() for name, value in training.weights_of(model).items()}
         arrays |= {f"logits/{part}": rows for part, rows in outputs.arrays().items()}
         entries.put("unlearned", run.key, arrays, META)
+        progress.done(f"evaluated {file.path.name}")
 
 
 # Nothing is known of how the weights came to be.
 META: Mapping[str, Any] = {"status": "ok", "notes": {}, "seconds_request": None, "samples_read": None, "session": None}
+WRAPPERS = ("module.", "_orig_mod.")  # what training on several devices and compiling put before every name
 
 
 def _load(model: nn.Module, file: Weights, architecture: str) -> None:
     """Put the weights into the network; extra counters such as BatchNorm's may be missing."""
-    import torch
-
-    own = model.state_dict()
-    named = {name: torch.from_numpy(np.array(value)) for name, value in file.arrays.items()}
+    own, named = model.state_dict(), dict(file.arrays)
+    for wrapper in WRAPPERS:
+        if named and all(name.startswith(wrapper) for name in named):
+            named = {name.removeprefix(wrapper): value for name, value in named.items()}
     counters = {name for name in own if name.endswith("num_batches_tracked")}
     missing, strange = sorted(set(own) - set(named) - counters), sorted(set(named) - set(own))
     odd = [name for name in own if name in named and own[name].shape != named[name].shape]
-    if missing or strange or odd:
-        fault = (
-            f"{missing[0]} is missing" if missing else f"{strange[0]} is not among its weights" if strange
-            else f"{odd[0]} has the shape {list(named[odd[0]].shape)}, not {list(own[odd[0]].shape)}"
-        )  # fmt: skip
+    whole = [name for name in own if name in named and own[name].is_floating_point() != named[name].is_floating_point()]
+    fault = (
+        f"{missing[0]} is missing" if missing else f"{strange[0]} is not among its weights" if strange
+        else f"{odd[0]} has the shape {list(named[odd[0]].shape)}, not {list(own[odd[0]].shape)}" if odd
+        else f"{whole[0]} is {named[whole[0]].dtype}, not {own[whole[0]].dtype}" if whole else ""
+    )  # fmt: skip
+    if fault:
         hint = "give the architecture that they were trained with, its width too"
         raise UsageError(f"the weights in {file.path} do not fit {architecture}: {fault}; {hint}")
     model.load_state_dict(own | named)
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    known = error.strerror if isinstance(error, OSError) else ""
+    return known or " ".join(str(error).split())[:200] or type(error).__name__

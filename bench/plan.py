@@ -98,7 +98,8 @@ class Plan:
             for run in row.runs:
                 if run.prepared and not run.previous:
                     yield f"prepare {row.name}", "prepared", run.prepared
-                yield f"unlearn with {row.name}", "unlearned", run.key
+                stage = "evaluate" if row.given else "unlearn with"
+                yield f"{stage} {row.name}", "unlearned", run.key
                 if run.peak:
                     yield f"count the memory of {row.name}", "peak", run.peak
         for row in self.rows:

@@ -63,7 +63,7 @@ def _groups(config: Config, dataset: Dataset, todo: Sequence[Model]) -> list[lis
     from bench import training
 
     build = network(config.architecture)
-    _try_network(config.architecture, dataset, build)
+    require_network(config.architecture, dataset, build)
     most = training.group_size(build, dataset, config.recipe, config.device)
     by_size: dict[int, list[Model]] = {}
     for model in todo:
@@ -75,7 +75,7 @@ def _groups(config: Config, dataset: Dataset, todo: Sequence[Model]) -> list[lis
     return groups
 
 
-def _try_network(name: str, dataset: Dataset, build: Build) -> None:
+def require_network(name: str, dataset: Dataset, build: Build) -> None:
     """Raise UsageError, in one line, for a network that cannot be built or is not what it must be."""
     import torch
 

@@ -44,9 +44,11 @@ class Results:
     Attributes:
         run: contents of `run.json`.
         records: every number of the run.
-        samples: per-sample arrays for figures, by name: `log_entropy/<method>/<step>` float64
-            `[models, n_forgotten]` in nats and `score/<method>` float64 `[models, n_forget]`, where the methods
-            include `reference`, the retrained pool (for `log_entropy`), and `negatives`, its test models (for `score`).
+        samples: per-sample arrays for figures, float64, by name: `log_entropy/<method>/<step>` `[models, n_forgotten]`
+            in nats, where `reference` is the retrained pool; `score:<attack>/<method>` `[models, n_forgotten]`, the
+            scores of the method's models that were judged; and those of the retrained models beside them,
+            `negatives:<attack>/<method>` of an attack that knows the method and `negatives:<attack>`, the same for all
+            methods, of one that knows originals.
         failures: tracebacks of the runs that failed, which `save` writes and `load` leaves where they are.
     """
 

@@ -89,7 +89,7 @@ def value(text: str) -> Any:
     """The TOML value that the text writes, or the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # not TOML, or beyond what its reader can hold
         return text
 
 

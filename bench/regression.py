@@ -102,7 +102,7 @@ def compare(results: records.Results, baseline: Path) -> list[Moved]:
             moved.append(Moved(*place, was[place].value, math.nan, math.nan, "is gone"))
         elif found := _difference(place, was, now):
             moved.append(found)
-    said, step = _verdicts(results), results.run["steps"] - 1
+    said, step = _verdicts(results), results.run.get("steps", 1) - 1
     return moved + [
         Moved(name, step, "forget", "verdict", math.nan, math.nan, math.nan, f"was {word}, is {said[name]}")
         for name, word in verdicts.items()

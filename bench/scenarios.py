@@ -74,7 +74,9 @@ class SampleRemoval(Scenario):
     def _what_counts(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """The fields without those that decide no number with this draw."""
         values: dict[str, Any] = plain(self)
-        idle = {"half_models": not self.needs_hardness, "listed": self.draw != "listed"}
+        listed = self.draw == "listed"
+        idle = dict.fromkeys(("count", "target_class", "draw_seed"), listed)
+        idle |= {"half_models": not self.needs_hardness, "listed": not listed}
         return {name: value for name, value in values.items() if not idle.get(name)}
 
     @property
@@ -282,10 +284,9 @@ def _request(labels: np.ndarray, forget: np.ndarray, forgotten: np.ndarray | Non
 
 def _require_places(listed: tuple[int, ...], total: int) -> np.ndarray:
     """The places, sorted; raises UsageError for one that does not exist or comes twice."""
+    if strange := [place for place in listed if not 0 <= place < total]:
+        raise UsageError(f"there is no training sample {strange[0]}: the data set has samples 0 to {total - 1}")
     places = np.unique(np.array(listed, dtype=np.int64))
-    if len(places) and not 0 <= places[0] <= places[-1] < total:
-        strange = places[0] if places[0] < 0 else places[-1]
-        raise UsageError(f"there is no training sample {strange}: the data set has samples 0 to {total - 1}")
     if len(places) < len(listed):
         raise UsageError(f"the request lists {len(listed) - len(places)} of its samples twice; list each once")
     _require_count(len(places), total, total)

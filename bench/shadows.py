@@ -99,7 +99,7 @@ def _serve(job: Job, store: Store) -> str:
     except (StoreError, Damaged):  # a full disk or a damaged entry is not the method's fault
         raise
     except (Exception, SystemExit) as error:
-        return f"failed: {type(error).__name__}: {error}".split("\n")[0]
+        return f"failed: {type(error).__name__}: {error}".splitlines()[0]
     store.put("shadow", job.key, arrays, {"status": done.status})
     return ""
 

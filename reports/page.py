@@ -84,16 +84,19 @@ def _attack(run: Mapping[str, Any], attack: Mapping[str, Any]) -> dict[str, Any]
 def _card(run: Mapping[str, Any], numbers: Numbers, entry: Mapping[str, Any]) -> dict[str, Any]:
     """What is shown of one method: what it is, what it may and did read, its time, settings and remarks."""
     name, remark = entry["name"], words.status(run, entry, numbers)
+    files = [(file["name"], f"SHA-256 {file['sha256']}") for file in entry.get("files") or ()]
+    unknown = "not known" if files else ""
     return {
         "name": name,
         "summary": entry.get("summary", ""),
         "status": remark,
         "cite": entry.get("cite", ""),
         "facts": [
-            ("may read", ", ".join(entry.get("needs", ())) or "nothing"),
-            ("read", _read(numbers, name)),
-            ("time", _time(run, numbers, name)),
+            ("may read", unknown or ", ".join(entry.get("needs", ())) or "nothing"),
+            ("read", unknown or _read(numbers, name)),
+            ("time", unknown or _time(run, numbers, name)),
         ],
+        "files": files,
         "settings": [
             (key, _text(value), key in entry.get("tuned", {})) for key, value in entry.get("settings", {}).items()
         ],

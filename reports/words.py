@@ -51,7 +51,8 @@ def status(run: Mapping[str, Any], entry: Mapping[str, Any], numbers: Numbers, s
     """`ok`, the reason for which numbers are missing, or what was odd in how many runs (of one step)."""
     noted = {(str(note["seed"]), int(note["step"]), str(note["status"])) for note in entry.get("notes", ())}
     told = {(seed, at, text) for seed, at, text in noted | numbers.statuses(entry["name"]) if step in (None, at)}
-    runs = len(run["seeds"]) * (run["steps"] if step is None else 1)
+    repeats = len(entry.get("files") or run["seeds"])
+    runs = repeats * (run["steps"] if step is None else 1)
     if entry["status"] != "ok":
         lost = len({(seed, at) for seed, at, text in told if text.startswith("failed")})
         where = f" (in {lost} of {runs} runs)" if lost and numbers.knows(entry["name"]) else ""
@@ -61,6 +62,9 @@ def status(run: Mapping[str, Any], entry: Mapping[str, Any], numbers: Numbers, s
         word for _, _, word in {(s, at, word) for s, at, text in told for word in text.split(" and ")} if word != "ok"
     ]
     counted = [f"{word.replace('_', ' ')} in {odd.count(word)} of {runs} runs" for word in sorted(set(odd))]
+    if lost := entry.get("lost_for_attacks"):
+        reason = str(lost["reason"]).removeprefix("failed: ")
+        counted.append(f"failed in {lost['runs']} of {lost['of']} runs for the attacks: {reason}")
     return "; ".join(counted) or "ok"
 
 
@@ -140,6 +144,7 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     notes += audit_words.notes(run, tables)
     notes += [PUBLISHED] if any(table.name == "paper" for table in tables) else []
     failed = any(entry["status"].startswith("failed") for entry in run["methods"])
+    notes += [_given_note(run, entry) for entry in run["methods"] if entry.get("files")]
     return [*notes, TIME, READ, *([FAILED] if failed else []), *_elsewhere_notes(run), *_tuned_notes(run)]
 
 
@@ -217,6 +222,25 @@ def _gap_note(run: Mapping[str, Any]) -> str:
         "percentage points, with its 95 % interval over both (Welch). Best is nearest to the pool, not the highest "
         "forget error."
     )
+
+
+def _given_note(run: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """What can be said of weights made elsewhere; `examination.FEWEST` models must learn and be judged."""
+    files = len(entry["files"])
+    models = f"{files} models" if files > 1 else "one model"
+    told = f"{entry['name']}: weights made elsewhere, {models}; what making them read and cost is not known."
+    if not (run.get("audit") or {}).get("headline"):
+        return told
+    if files >= ENOUGH:
+        return f"{told} Attacks that know the method learned from {files // 2} of them and judged the others."
+    return (
+        f"{told} Attacks that know the method need {ENOUGH} models, half to learn from and half to judge. With fewer a "
+        "difference can be found (p if chance: how often as many retrained models would stand out as much), but its "
+        "absence cannot be shown."
+    )
+
+
+ENOUGH = 8  # models that attacks which know the method need: four to learn from and four to judge
 
 
 def _elsewhere_notes(run: Mapping[str, Any]) -> list[str]:

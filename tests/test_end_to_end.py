@@ -495,6 +495,14 @@ def test_a_dry_run_shows_the_work_and_writes_nothing(run: Place, copy: Place) ->
     assert finished.code == 0, finished.err
     assert "train original models" in finished.out
     assert list(run.folder.iterdir()) == [copy.folder]
+    stages = {line.split("  ")[0] for line in finished.out.splitlines() if " jobs, " in line}
+    assert stages >= {
+        "unlearn for the attacks, pgu", "fit the attack shadow_xgboost", "audit the retrained pool", "audit scrub",
+    }  # fmt: skip
+    deep = run.benchmark(*TINY, "--attacks", "label_only", "--audit", "deep", "--dry-run").out
+    assert "see the forget set shifted " in deep
+    assert re.search(r"^audit weights +10 jobs", deep, re.MULTILINE)
+    assert "fit the attack" not in deep
     done = copy.benchmark(*TINY, "--dry-run")
     jobs = [re.search(r"(\d+) jobs, +(\d+) in the store", line) for line in done.out.splitlines()]
     counts = [found.groups() for found in jobs if found]

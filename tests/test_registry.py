@@ -241,3 +241,15 @@ def test_the_digits_are_split_without_overlap_and_balanced(dataset: Dataset) -> 
     assert np.bincount(dataset.train_y).tolist() == [60] * 10
     assert np.bincount(dataset.validation_y).tolist() == [40] * 10
     assert images.max() == dataset.pixel_max == 16
+
+
+def test_attacks_are_listed_with_what_they_know() -> None:
+    from bench import catalog
+
+    lines = catalog.text("attacks").splitlines()
+    told = {lines[at].split()[0]: lines[at + 1].strip() for at in range(1, len(lines), 2)}
+    assert told.keys() == set(registry.names("attacks"))
+    assert told["per_example"] == "knows the method, decides; cites hayes2024inexact"
+    assert told["label_only"].startswith("knows the method, labels only;")
+    assert told["lira"].startswith("knows the original;")
+    assert told["loss"].startswith("knows one model;")

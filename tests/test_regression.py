@@ -227,3 +227,47 @@ def test_table() -> None:
         "| pgu: error on test, step 2 | 3 | 4.5 | 1.5 | 0.25 | beyond the spread of the repeats |",
         "| scrub: a\\|b on - | n/a | 1 | n/a | n/a | is new |",
     ]
+
+
+def audited(word: str, p: float, rank: float = 1.0) -> Results:
+    """A made-up run with an audit whose numbers give pgu this verdict."""
+    area, apart = {"leaks": (0.8, 1.0), "indistinguishable": (0.5, 0.01), "not enough data to say": (0.5, 0.4)}[word]
+    run = results(1)
+    found = {"attack_auc:a": area, "attack_p:a": p, "attack_equivalence_p:a": apart, "compared_rank": rank}
+    numbers = [Record("pgu", "all", 0, "forget", metric, value, n=9) for metric, value in found.items()]
+    audit = {"headline": "a", "family": ["a"], "margin": 0.05}
+    told = run.run | {"steps": 1, "methods": [{"name": "pgu"}], "audit": audit}
+    return dataclasses.replace(run, run=told, records=[*run.records, *numbers])
+
+
+def test_a_verdict_that_changed_is_a_move(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    regression.write_baseline(audited("indistinguishable", 0.5), path)
+    assert json.loads(path.read_text())["verdicts"] == {"pgu": "indistinguishable"}
+    assert regression.compare(audited("indistinguishable", 0.5), path) == []
+    moved = regression.compare(audited("not enough data to say", 0.5), path)
+    assert [(one.metric, one.reason) for one in moved] == [
+        ("verdict", "was indistinguishable, is not enough data to say")
+    ]
+    assert "pgu: verdict on forget" in regression.table(moved)
+    reasons = {one.metric: one.reason for one in regression.compare(audited("leaks", 0.001), path)}
+    assert reasons["verdict"] == "was indistinguishable, is leaks"
+    assert "attack_auc:a" in reasons
+
+
+def test_p_values_and_ranks_are_not_compared(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    regression.write_baseline(audited("indistinguishable", 0.06), path)
+    assert regression.compare(audited("indistinguishable", 0.9, rank=2.0), path) == []
+    kept = {one["metric"] for one in json.loads(path.read_text())["numbers"]}
+    assert "attack_auc:a" in kept
+    assert not any(metric.startswith(("attack_p", "attack_equivalence_p", "compared")) for metric in kept)
+
+
+def test_a_baseline_without_verdicts_compares_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    regression.write_baseline(audited("indistinguishable", 0.5), path)
+    content = json.loads(path.read_text())
+    del content["verdicts"]
+    path.write_text(json.dumps(content))
+    assert regression.compare(audited("not enough data to say", 0.5), path) == []
