@@ -187,7 +187,8 @@ class Auditor:
         if not repeats:
             return [], {}
         unlearned = self._untouched() if row.method.identity else self.observer.runs(shadows, repeats)
-        sides = Sides(unlearned, self.retrained, tuple(str(run.repeat) for run in repeats))
+        shadows_only = self.originals.only(slice(len(self.plan.shadows())))
+        sides = Sides(unlearned, self.retrained, tuple(str(run.repeat) for run in repeats), shadows_only)
         last = len(self.plan.config.seeds)
         records, arrays = self.examiner.examine(row.name, sides, self._taught(), self._usual(), last)
         if whole:

@@ -27,12 +27,14 @@ FEWEST = 4  # models a side below which an attack that knows the method learns n
 class Sides:
     """A method's models and retrained ones; the first half of each is what attacks that know the method learn from.
 
-    `repeats` are the seeds of the last of the method's models, which are reported one by one.
+    `repeats` are the seeds of the last of the method's models, which are reported one by one. `originals` are models
+    that have forgotten nothing, for where the method has a single model.
     """
 
     unlearned: Seen
     retrained: Seen
     repeats: tuple[str, ...] = ()
+    originals: Seen | None = None
 
     @property
     def known(self) -> tuple[Seen, Seen]:
@@ -78,7 +80,12 @@ class Examiner:
     seed: int = 0
 
     def examine(
-        self, method: str, sides: Sides, taught: Mapping[str, Arrays], usual: Mapping[str, Single], last: int
+        self,
+        method: str,
+        sides: Sides,
+        taught: Mapping[str, Arrays],
+        usual: Mapping[str, Single],
+        last: int,
     ) -> tuple[list[Record], Arrays]:
         """Every attack and distance on one method: records, and the scores behind the figures.
 
@@ -152,11 +159,11 @@ class Examiner:
         metric, area = f"attack_p:{name}", found.area
         if not self.attacks[name].headline:
             return self._record(method, metric, area.p(), n=len(area.models), status=found.status)
-        odds = [logits.phi(side.forget.logits, side.forget.labels) for side in (sides.unlearned, sides.retrained)]
-        finite = [values[np.isfinite(values).all(axis=1)] for values in odds]
-        p = permutation.exchangeable_p(finite[0], finite[1], seed=self._seed(name))
+        own, retrained = (_odds(side) for side in (sides.unlearned, sides.retrained))
+        originals = None if sides.originals is None else _odds(sides.originals)
+        p = permutation.exchangeable_p(own, retrained, originals=originals, seed=self._seed(name))
         status = "ok" if math.isfinite(p) else diverged(sides.unlearned, sides.retrained)
-        return self._record(method, metric, p, n=len(finite[0]), status=status)
+        return self._record(method, metric, p, n=len(own), status=status)
 
     def population(self, method: str, name: str, sides: Sides, usual: Single) -> list[Record]:
         """Records of an attack on single models, beside what it makes of retrained ones."""
@@ -242,7 +249,7 @@ def distinct(sides: Sides, last: int = 0) -> tuple[Sides, int, str]:
     repeats = tuple(seed for seed, kept in zip(sides.repeats, own, strict=True) if kept)
     gone = [f"{(~kept).sum()} of {len(kept)}{kind} copies" for kept, kind in ((ours, ""), (theirs, " retrained"))]
     status = " and ".join(text for text in gone if not text.startswith("0 "))
-    kept_sides = Sides(sides.unlearned.only(ours), sides.retrained.only(theirs), repeats)
+    kept_sides = Sides(sides.unlearned.only(ours), sides.retrained.only(theirs), repeats, sides.originals)
     return kept_sides, int(theirs[len(theirs) - last :].sum()), status
 
 
@@ -259,6 +266,12 @@ def noted(records: Sequence[Record], status: str) -> list[Record]:
     if not status:
         return list(records)
     return [replace(one, status=status if one.status == "ok" else f"{status} and {one.status}") for one in records]
+
+
+def _odds(side: Seen) -> np.ndarray:
+    """Log-odds float64 `[models, n_forget]` of the models that are finite."""
+    values = logits.phi(side.forget.logits, side.forget.labels)
+    return np.asarray(values[np.isfinite(values).all(axis=1)])
 
 
 def diverged(*sides: Seen) -> str:

@@ -66,29 +66,49 @@ def _ratios(splits: np.ndarray, x: np.ndarray, m: int) -> np.ndarray:
     return ratio
 
 
-def exchangeable_p(unlearned: np.ndarray, retrained: np.ndarray, *, seed: int = 0) -> float:
-    """The same for any number of unlearned models: of one it asks how far it is out among the retrained ones."""
+def exchangeable_p(
+    unlearned: np.ndarray, retrained: np.ndarray, *, originals: np.ndarray | None = None, seed: int = 0
+) -> float:
+    """The same for any number of unlearned models: of one it asks how it stands among the retrained ones."""
     if len(unlearned) == 1:
-        return outlier_p(unlearned[0], retrained)
+        return outlier_p(unlearned[0], retrained, originals)
     return permutation_p(unlearned, retrained, seed=seed)
 
 
-def outlier_p(model: np.ndarray, retrained: np.ndarray) -> float:
+def outlier_p(model: np.ndarray, retrained: np.ndarray, originals: np.ndarray | None = None) -> float:
     """p-value of "this model is one more of the retrained ones" from log-odds `[n]` and `[k, n]`; two-sided.
 
-    Every model is held against all others: the mean over examples of its squared distance from their mean, in their
-    shrunken variances. Among k + 1 exchangeable models any rank is as likely: at least 1 / (k + 1). nan for fewer than
-    two retrained models, no example, or a value that is not finite.
+    Every model is held against all others, once by the mean over examples of its squared distance from theirs, and,
+    with `originals` `[o, n]`, once by how much likelier it is one of those: among k + 1 exchangeable models any rank is
+    as likely. Of two ranks the better counts twice (Bonferroni), so that p is at least 1 / (k + 1), or twice that. nan
+    for fewer than two retrained models, no example, or a value that is not finite.
     """
     both = np.concatenate([np.asarray(model, np.float64)[None], np.asarray(retrained, np.float64)])
     if len(retrained) < 2 or not both.size or not np.isfinite(both).all():
         return math.nan
-    far = np.array([_distance(both[at], np.delete(both, at, axis=0)) for at in range(len(both))])
-    return float((far >= far[0] - TIE * max(1.0, far[0])).mean())
+    others = [_normal(np.delete(both, at, axis=0)) for at in range(len(both))]
+    far = np.array([_squares(one, *normal).mean() for one, normal in zip(both, others, strict=True)])
+    if originals is None or len(originals) < 2 or not np.isfinite(originals).all():
+        return _rank(far)
+    mean, _ = _normal(np.asarray(originals, np.float64))
+    nearer = [  # one variance for both, as in the likelihood-ratio attack: nothing but the level decides
+        (_squares(one, *normal) - _squares(one, mean, normal[1])).mean()
+        for one, normal in zip(both, others, strict=True)
+    ]
+    return min(1.0, 2 * min(_rank(far), _rank(np.array(nearer))))
 
 
-def _distance(one: np.ndarray, others: np.ndarray) -> float:
-    variance, degrees = others.var(axis=0, ddof=1), len(others) - 1
-    shrunken = (degrees * variance + PRIOR * variance.mean()) / (degrees + PRIOR)
-    gaps = (one - others.mean(axis=0)) ** 2
-    return float(np.divide(gaps, shrunken, out=np.zeros_like(gaps), where=shrunken > 0).mean())
+def _rank(values: np.ndarray) -> float:
+    """Share of values that are as large as the first, itself included."""
+    return float((values >= values[0] - TIE * max(1.0, abs(values[0]))).mean())
+
+
+def _normal(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and shrunken variance of every example, float64 `[n]` each."""
+    variance, degrees = values.var(axis=0, ddof=1), len(values) - 1
+    return values.mean(axis=0), (degrees * variance + PRIOR * variance.mean()) / (degrees + PRIOR)
+
+
+def _squares(one: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    gaps = (one - mean) ** 2
+    return np.divide(gaps, variance, out=np.zeros_like(gaps), where=variance > 0)

@@ -62,9 +62,9 @@ def status(run: Mapping[str, Any], entry: Mapping[str, Any], numbers: Numbers, s
         word for _, _, word in {(s, at, word) for s, at, text in told for word in text.split(" and ")} if word != "ok"
     ]
     counted = [f"{word.replace('_', ' ')} in {odd.count(word)} of {runs} runs" for word in sorted(set(odd))]
-    if missing := entry.get("lost_for_attacks"):
-        reason = str(missing["reason"]).removeprefix("failed: ")
-        counted.append(f"failed in {missing['runs']} of {missing['of']} runs for the attacks: {reason}")
+    if few := entry.get("lost_for_attacks"):
+        reason = str(few["reason"]).removeprefix("failed: ")
+        counted.append(f"failed in {few['runs']} of {few['of']} runs for the attacks: {reason}")
     return "; ".join(counted) or "ok"
 
 

@@ -14,7 +14,7 @@ from bench import records
 ROOT = Path(__file__).resolve().parents[1]
 SMALL_POOL = ("--set", "shadow.train=4", "--set", "shadow.validation=2", "--set", "recipe.epochs=3",
               "--attacks", "shadow_xgboost")  # fmt: skip
-TINY = (*SMALL_POOL, "--seeds", "2", "--attacks", "per_example,shadow_xgboost,loss", "--methods", "pgu,scrub")
+TINY = (*SMALL_POOL, "--attacks", "per_example,shadow_xgboost,loss", "--seeds", "2", "--methods", "pgu,scrub")
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def test_the_description_of_a_run_is_complete(tiny: FinishedRun) -> None:
     assert {"train", "unlearn", "attack", "read out"} <= set(run["seconds"])
     for row in run["methods"]:
         assert {"name", "summary", "needs", "cite", "settings", "tuned", "status", "notes"} <= set(row)
-    assert run["command"].startswith("python run_benchmark.py --methods pgu,scrub --attacks")
+    assert run["command"].startswith("python run_benchmark.py --methods pgu,scrub --attacks per_example,")
 
 
 def test_the_numbers_are_plausible(tiny: FinishedRun) -> None:
@@ -236,9 +236,11 @@ def damage(path: Path) -> None:
 
 
 def test_damaged_entries_are_named_and_made_again(copy: Place, tiny: FinishedRun) -> None:
-    for path in (*copy.store.glob("evaluation/*/*"), *copy.store.glob("audit/*/*")):
-        path.unlink()
-    damaged = [sorted(copy.store.glob(f"{kind}/*/*"))[0] for kind in DAMAGED]
+    for kind in ("evaluation", "audit"):  # these are read instead of what they come from
+        for path in copy.store.glob(f"{kind}/*/*"):
+            path.unlink()
+    # The first ones made: what was prepared for shadows later is not read again.
+    damaged = [min(copy.store.glob(f"{kind}/*/*"), key=lambda path: path.stat().st_mtime_ns) for kind in DAMAGED]
     for path in damaged:
         damage(path)
     finished = copy.benchmark(*TINY)
@@ -560,9 +562,8 @@ def test_a_network_that_cannot_be_used_is_one_line(run: Place, plug_in: Callable
 def test_a_time_limit_stops_a_method_that_watches_the_clock(copy: Place) -> None:
     finished = copy.benchmark(*TINY[:-1], "pgu", "--set", "pgu.lr=0.0001", "--time-limit", "0.001")
     assert finished.code == 0, finished.err
-    assert {r.status for r in load(copy.out).records if (r.method, r.seed, r.metric) == ("pgu", "0", "error")} == {
-        "late"
-    }
+    mine = [r for r in load(copy.out).records if r.method == "pgu" and r.seed == "0"]
+    assert {r.status for r in mine if not r.metric.startswith("attack_")} == {"late"}
 
 
 def test_a_run_in_pieces_ends_with_the_numbers_of_a_whole_one(run: Place) -> None:
