@@ -82,7 +82,7 @@ def measure(unlearned: Seen, retrained: Seen, method: str, step: int, *, seed: i
     generator = np.random.default_rng(seed)
     size = min(len(ours), len(theirs) // 2)
     draws = [tuple(generator.permutation(len(side))[:size] for side in (ours, theirs)) for _ in range(CHOICES)]
-    missing = _missing("forget", ours, theirs)
+    missing = _missing("forget", ours, fewest=_compared(ours, theirs))
     outside = NOWHERE if missing else beyond(ours.phi["forget"], theirs.phi["forget"])
     rows = [
         *_sized_rows(ours, theirs, draws, lambda values: (float(values.mean()), math.nan, math.nan)),
@@ -134,6 +134,11 @@ def _missing(part: str, *sides: _Models, fewest: int | None = None) -> str:
     return "too_few_models" if fewest < 2 else ""
 
 
+def _compared(ours: _Models, theirs: _Models) -> int:
+    """Models that pairs can be made of: one of a method's is enough for a value, though not for its interval."""
+    return len(theirs) if len(ours) else 0
+
+
 def _sized_rows(
     ours: _Models, theirs: _Models, draws: Sequence[Sequence[np.ndarray]], summary: Callable[[np.ndarray], Estimate]
 ) -> Iterator[Row]:
@@ -159,13 +164,13 @@ def _sized(part: str, ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
 
 def _pair_rows(ours: _Models, theirs: _Models, n: int) -> Iterator[Row]:
     for part in ("forget", "unseen"):
-        missing = _missing(part, ours, theirs)
+        missing = _missing(part, ours, fewest=_compared(ours, theirs))
         pairs = {} if missing else output_distances(ours.logits[part], theirs.logits[part])
         for metric in OUTPUTS:
             yield metric, part, NOTHING if missing else roc.interval(pairs[metric]), n, missing
         agreed = NOTHING if missing else roc.interval(agreement(ours.logits[part], theirs.logits[part]))
         yield "agreement", part, agreed, n, missing
-    missing = _missing("forget", ours, theirs)
+    missing = _missing("forget", ours, fewest=_compared(ours, theirs))
     estimate = NOTHING if missing else roc.interval(pair_shifts(ours.phi["forget"], theirs.phi["forget"]))
     yield "phi_shift", "forget", estimate, n, missing
 

@@ -78,10 +78,10 @@ def exchangeable_p(
 def outlier_p(model: np.ndarray, retrained: np.ndarray, originals: np.ndarray | None = None) -> float:
     """p-value of "this model is one more of the retrained ones" from log-odds `[n]` and `[k, n]`; two-sided.
 
-    Every model is held against all others, once by the mean over examples of its squared distance from theirs, and,
-    with `originals` `[o, n]`, once by how much likelier it is one of those: among k + 1 exchangeable models any rank is
-    as likely. Of two ranks the better counts twice (Bonferroni), so that p is at least 1 / (k + 1), or twice that. nan
-    for fewer than two retrained models, no example, or a value that is not finite.
+    Every model is held against all others, by the mean over examples of its squared distance from theirs and, with
+    `originals` `[o, n]`, by how much likelier it is one of those; of the two, at zero mean and unit spread over all
+    models, the larger counts. Among k + 1 exchangeable models any rank is as likely, so that p is at least 1 / (k + 1).
+    nan for fewer than two retrained models, no example, or a value that is not finite.
     """
     both = np.concatenate([np.asarray(model, np.float64)[None], np.asarray(retrained, np.float64)])
     if len(retrained) < 2 or not both.size or not np.isfinite(both).all():
@@ -95,7 +95,12 @@ def outlier_p(model: np.ndarray, retrained: np.ndarray, originals: np.ndarray | 
         (_squares(one, *normal) - _squares(one, mean, normal[1])).mean()
         for one, normal in zip(both, others, strict=True)
     ]
-    return min(1.0, 2 * min(_rank(far), _rank(np.array(nearer))))
+    return _rank(np.maximum(_scaled(far), _scaled(np.array(nearer))))
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    spread = values.std()
+    return np.asarray((values - values.mean()) / (spread if spread > 0 else 1.0))
 
 
 def _rank(values: np.ndarray) -> float:
@@ -111,4 +116,4 @@ def _normal(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _squares(one: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     gaps = (one - mean) ** 2
-    return np.divide(gaps, variance, out=np.zeros_like(gaps), where=variance > 0)
+    return np.asarray(np.divide(gaps, variance, out=np.zeros_like(gaps), where=variance > 0))

@@ -177,11 +177,15 @@ def test_too_few_models_and_empty_parts() -> None:
     world = World(10, samples=20, others=10)
     retrained, unlearned = world.seen("exact", 8), world.seen("exact", 4)
     for records in (
-        distances.measure(unlearned.only(slice(1)), retrained, "m", 0),
         distances.measure(unlearned, retrained.only(slice(1)), "m", 0),
         distances.floor(retrained.only(slice(1)), 4, 0),
     ):
         assert all(math.isnan(r.value) and math.isnan(r.low) and r.status == "too_few_models" for r in records)
+    one = {(r.metric, r.part): r for r in distances.measure(unlearned.only(slice(1)), retrained, "m", 0)}
+    assert one["klom", "forget"].status == "too_few_models"
+    for metric in ("agreement", "phi_shift", "phi_above", "phi_below"):
+        told = one[metric, "forget"]
+        assert told.status == "ok" and math.isfinite(told.value) and math.isnan(told.low) and told.n == 1
     three = table(distances.measure(unlearned, retrained.only(slice(3)), "m", 0))
     assert three["klom", "forget"].status == "too_few_models" and three["agreement", "forget"].status == "ok"
     alone = [Seen.of(side.forget.logits, side.forget.labels) for side in (unlearned, retrained)]

@@ -9,7 +9,7 @@ from scipy.stats import kstest
 from bench import permutation
 from bench.attack import Seen
 from bench.logits import phi
-from bench.permutation import permutation_p
+from bench.permutation import exchangeable_p, outlier_p, permutation_p
 from bench.worlds import KINDS, World
 
 
@@ -100,3 +100,45 @@ def test_degenerate_inputs() -> None:
     assert math.isnan(permutation_p(ones[:, :0], ones[:, :0]))
     noise[1, 1] = math.nan
     assert math.isnan(permutation_p(ones, noise))
+
+
+def test_one_retrained_model_among_others_has_a_uniform_rank() -> None:
+    found = []
+    for seed in range(120):
+        world = World(seed, samples=20, others=1)
+        model, retrained, originals = (
+            odds(world.seen(kind, n, spread=0.5)) for kind, n in (("exact", 1), ("exact", 19), ("no_op", 10))
+        )
+        found.append(outlier_p(model[0], retrained, originals))
+    assert min(found) == 1 / 20 and max(found) == 1
+    assert kstest(found, "uniform").pvalue > 0.01  # conservative by half a step, which 120 cannot tell
+
+
+@pytest.mark.parametrize("kind", ["no_op", "over_forgotten", "both_ways"])
+def test_one_model_that_is_not_retrained_stands_out(kind: str) -> None:
+    found = []
+    for seed in range(10):
+        world = World(seed, samples=60, others=1)
+        model, retrained, originals = (odds(world.seen(one, n)) for one, n in ((kind, 1), ("exact", 40), ("no_op", 20)))
+        found.append(outlier_p(model[0], retrained, originals))
+        assert exchangeable_p(model, retrained, originals=originals) == found[-1]
+    assert np.mean(np.array(found) < 0.05) >= 0.9
+
+
+def test_originals_beside_it_help_to_find_one_model_that_has_forgotten_half() -> None:
+    alone, beside = [], []
+    for seed in range(20):
+        world = World(seed, samples=60, others=1)
+        model, retrained, originals = (
+            odds(world.seen(kind, n, spread=0.2)) for kind, n in (("half_forgotten", 1), ("exact", 40), ("no_op", 20))
+        )
+        alone.append(outlier_p(model[0], retrained) < 0.05)
+        beside.append(outlier_p(model[0], retrained, originals) < 0.05)
+    assert sum(beside) >= sum(alone) + 3  # 20 and 15
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_one_model_beside_too_few_has_no_p_value(n: int) -> None:
+    assert math.isnan(outlier_p(np.zeros(3), np.zeros((n, 3))))
+    assert math.isnan(outlier_p(np.array([0.0, math.nan]), np.zeros((5, 2))))
+    assert outlier_p(np.zeros(3), np.zeros((5, 3)), np.zeros((5, 3))) == 1.0
