@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench import comparison
 from bench.interface import Record
 
 ALPHA = 0.05
@@ -61,7 +62,8 @@ def judge(found: Found, headline: str, family: Sequence[str], margin: float) -> 
     area = found.get((f"attack_auc:{headline}", "forget"))
     if area is None:
         return Verdict(UNCLEAR, reason="the attack was not run")
-    chances = holm({name: _value(found, f"attack_p:{name}") for name in family})
+    raw = [_value(found, f"attack_p:{name}") for name in family]
+    chances = dict(zip(family, comparison.holm(raw), strict=True))
     apart = {name: _value(found, f"attack_equivalence_p:{name}") for name in family}
     finders = tuple(name for name in family if chances[name] < ALPHA and not apart[name] < ALPHA)
     if finders:
@@ -88,13 +90,3 @@ def _direction(found: Found, finders: tuple[str, ...]) -> tuple[str, tuple[str, 
 def _value(found: Found, metric: str) -> float:
     record = found.get((metric, "forget"))
     return math.nan if record is None else record.value
-
-
-def holm(chances: Mapping[str, float]) -> dict[str, float]:
-    """p-values adjusted for their number (S. Holm 1979): monotone, at most 1; nan stays and does not count."""
-    known = sorted((p, name) for name, p in chances.items() if not math.isnan(p))
-    adjusted, largest = dict.fromkeys(chances, math.nan), 0.0
-    for place, (p, name) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - place) * p))
-        adjusted[name] = largest
-    return adjusted

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import verdict
+from bench import comparison, verdict
 from bench.interface import Record
-from bench.verdict import ALPHA, INDISTINGUISHABLE, LEAKS, OVER_FORGETS, UNCLEAR, WORDS, Verdict, holm, judge
+from bench.verdict import ALPHA, INDISTINGUISHABLE, LEAKS, OVER_FORGETS, UNCLEAR, WORDS, Verdict, judge
 
 TOP, OTHER = "per_example", "rmia"
 FAMILY = [TOP, OTHER]
@@ -38,6 +38,11 @@ def found(
 
 def told(*args: object, **fields: object) -> Verdict:
     return judge(found(*args, **fields), TOP, FAMILY, 0.05)  # type: ignore[arg-type]
+
+
+def holm(chances: dict[str, float]) -> dict[str, float]:
+    """Holm's correction by name, as verdicts use it."""
+    return dict(zip(chances, comparison.holm(list(chances.values())).tolist(), strict=True))
 
 
 @given(CHANCES)
