@@ -72,9 +72,9 @@ CAPTIONS = {
     "Values beyond the axis are in the bars at its ends, so no sample is left out; the share is written beside a bar "
     "that is taller than the panel.",
     DECIDING: "The attack {attack}, which knows the method, on the forget set: test models of the method against "
-    "retrained ones. On the diagonal it learns nothing. Lines are means over models, bands reach from the lowest to "
-    "the highest; in the right panel a curve begins at the false positive rate that ten scores of retrained models "
-    "support.",
+    "retrained ones. On the diagonal it learns nothing. Lines are means over models, bands hold their middle half "
+    "(all, of up to eight); in the right panel a curve begins at the false positive rate that ten scores of retrained "
+    "models support.",
     "roc": "Membership attack on the forget set: the method's models against the {pool}'s. On the diagonal the "
     "attack learns nothing. Lines are means over seeds, bands reach from the lowest to the highest seed; the right "
     "panel goes down to the false positive rate that ten samples of the {pool} support.",

@@ -16,6 +16,7 @@ from reports import curves, style, verdicts
 from reports.curves import Array
 from reports.numbers import PAPERS_ATTACK, Numbers, with_interval
 
+FEW = 8  # models up to which a band holds them all: of more, the extremes would cover each other
 Scores = tuple[Array, Array]  # of a method's models and of retrained ones, [models, samples]
 
 
@@ -89,7 +90,8 @@ def _curve(ax: Axes, results: Results, method: str, own: Array, others: Array, g
     color, dashes = style.look(results.run, method)
     ax.plot(100 * grid, 100 * found.mean(0), color=color, linestyle=dashes, linewidth=1.2, label=label)
     if len(found) > 1:
-        ax.fill_between(100 * grid, 100 * found.min(0), 100 * found.max(0), color=color, alpha=0.12, linewidth=0)
+        low, high = np.quantile(found, [0, 1] if len(found) <= FEW else [0.25, 0.75], axis=0)
+        ax.fill_between(100 * grid, 100 * low, 100 * high, color=color, alpha=0.12, linewidth=0)
 
 
 def _axes(linear: Axes, tails: Axes, lowest: float) -> None:
