@@ -22,6 +22,9 @@ from bench.interface import Request, UsageError
 from bench.recipe import describe
 
 
+Scores = np.ndarray | None  # of memorization, float64 [n, 2], where a draw needs them
+
+
 class Scenario(BaseModel):
     """Base of the scenarios; fields are their parameters."""
 
@@ -33,9 +36,7 @@ class Scenario(BaseModel):
         """Whether memorization scores decide which samples must go."""
         return False
 
-    def requests(
-        self, labels: np.ndarray, classes: int, seed: int, hardness: np.ndarray | None = None
-    ) -> list[Request]:
+    def requests(self, labels: np.ndarray, classes: int, seed: int, hardness: Scores = None) -> list[Request]:
         """The requests for training labels int64 `[n]`; the same arguments give the same requests.
 
         Args:
@@ -84,9 +85,7 @@ class SampleRemoval(Scenario):
         """Whether memorization scores decide which samples must go."""
         return self.draw in ("most_memorized", "least_memorized")
 
-    def requests(
-        self, labels: np.ndarray, classes: int, seed: int, hardness: np.ndarray | None = None
-    ) -> list[Request]:
+    def requests(self, labels: np.ndarray, classes: int, seed: int, hardness: Scores = None) -> list[Request]:
         """One request of `count` samples, or of those listed; all of them are poisoned where they are canaries."""
         if self.draw == "listed":
             return [_request(labels, _require_places(self.listed, len(labels)))]
@@ -128,9 +127,7 @@ class ClassRemoval(Scenario):
             return [part.strip() for part in value.split(",")]
         return (value,) if isinstance(value, int) else value
 
-    def requests(
-        self, labels: np.ndarray, classes: int, seed: int, hardness: np.ndarray | None = None
-    ) -> list[Request]:
+    def requests(self, labels: np.ndarray, classes: int, seed: int, hardness: Scores = None) -> list[Request]:
         """One request with all samples of the removed classes."""
         gone = tuple(sorted(set(self.removed)))
         _require_classes(gone, classes)
@@ -149,9 +146,7 @@ class Incremental(Scenario):
     draw: Literal["random", "first"] = Field(default="random", description="random, or in file order as the authors")
     draw_seed: int = Field(default=0, ge=0, description="another value draws other samples")
 
-    def requests(
-        self, labels: np.ndarray, classes: int, seed: int, hardness: np.ndarray | None = None
-    ) -> list[Request]:
+    def requests(self, labels: np.ndarray, classes: int, seed: int, hardness: Scores = None) -> list[Request]:
         """`steps` requests of `per_class` samples of each class; `forgotten` accumulates."""
         generator = seeds.rng(seed, "incremental", self.draw_seed)
         members = [np.flatnonzero(labels == c) for c in range(classes)]
@@ -196,9 +191,7 @@ class Depoisoning(Scenario):
             order = seeds.rng(seed, "depoisoning", "pairs", self.draw_seed).permutation(classes)
         return [(int(a), int(b)) for a, b in zip(order[0::2], order[1::2], strict=False)]
 
-    def requests(
-        self, labels: np.ndarray, classes: int, seed: int, hardness: np.ndarray | None = None
-    ) -> list[Request]:
+    def requests(self, labels: np.ndarray, classes: int, seed: int, hardness: Scores = None) -> list[Request]:
         """One request: the known ones of the flipped samples; the others stay, with the labels that they carried."""
         known = round(self.known_fraction * self.flips)
         if not known:
