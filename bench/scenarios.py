@@ -21,7 +21,6 @@ from bench import registry, seeds
 from bench.interface import Request, UsageError
 from bench.recipe import describe
 
-
 Scores = np.ndarray | None  # of memorization, float64 [n, 2], where a draw needs them
 
 
