@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import reports
-from bench import preset, records, regression
+from bench import preset, records, regression, verdict
 from bench.records import Results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,13 +59,28 @@ def test_table_1_on_a_gpu_shows_what_the_page_says() -> None:
 
 def test_a_narrow_net_on_photographs_shows_the_papers_findings() -> None:
     removal, poison = kept("cifar10-small/sample_removal"), kept("cifar10-small/depoisoning")
-    retrain, original = (value(removal, method, "attack_auc", "forget") for method in ("retrain", "original"))
+    paper = "attack_auc:shadow_xgboost"
+    retrain, original = (value(removal, method, paper, "forget") for method in ("retrain", "original"))
     assert retrain.low < 0.5 < retrain.high
     assert original.low > 0.8
-    assert value(removal, "eu_k", "attack_auc", "forget").low > 0.55  # it leaks
+    assert value(removal, "eu_k", paper, "forget").low > 0.55  # it leaks
     pool = value(removal, "retrain", "error", "forget").value
     assert abs(value(removal, "pgu", "error", "forget").value - pool) < 8 < pool  # near retrained; the original has 0
     assert value(poison, "pgu", "restored", "test").low > 0.2
+
+
+def test_what_errors_and_population_attacks_do_not_see_is_found_on_photographs() -> None:
+    removal = kept("cifar10-small/sample_removal")
+    found = verdict.verdicts(removal.run, removal.records)
+    assert {name: one.word for name, one in found.items()} == {
+        "retrain": verdict.INDISTINGUISHABLE,
+        **dict.fromkeys(("original", "pgu", "scrub", "eu_k"), verdict.LEAKS),
+    }
+    gap = value(removal, "pgu", "error_gap", "forget")
+    assert gap.low < 0 < gap.high, "by error PGU is like retraining"
+    loss, usual = (value(removal, method, "attack_auc:loss", "forget") for method in ("pgu", "reference"))
+    assert abs(loss.value - usual.value) < 0.02, "and to a threshold on the loss"
+    assert value(removal, "pgu", "attack_auc:per_example", "forget").low > 0.7, "to who knows the method it is not"
 
 
 @pytest.mark.parametrize("folder", KEPT, ids=lambda folder: str(folder.relative_to(ROOT / "docs" / "results")))
