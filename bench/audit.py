@@ -36,7 +36,9 @@ def collect(
     compared: dict[str, np.ndarray] = {}
     for row in rows:
         found, scores = auditor.row(row)
-        compared |= {row.name: scores.pop("compared")} if "compared" in scores else {}
+        own = scores.pop("compared", None)  # by the original that a model comes from
+        if own is not None and auditor.whole(row) and not row.given:
+            compared[row.name] = own
         records, arrays = records + found, arrays | scores
     return records + _compared(plan, compared), arrays
 
@@ -155,7 +157,8 @@ class Auditor:
         if self.store.has("audit", self.plan.audit_key):
             return _load(self.store, self.plan.audit_key)
         examiner, records, arrays = self.examiner, list[Record](), Arrays()
-        halves = Sides(self.retrained.only(slice(0, None, 2)), self.retrained.only(slice(1, None, 2)))
+        fine = self.retrained.only(self.retrained.finite())
+        halves = Sides(fine.only(slice(0, None, 2)), fine.only(slice(1, None, 2)))
         floor, _, copies = distinct(halves)
         taught, usual = self._taught(), {}
         for name, attack in examiner.attacks.items():
@@ -191,6 +194,8 @@ class Auditor:
         sides = Sides(unlearned, self.retrained, tuple(str(run.repeat) for run in repeats), shadows_only)
         last = len(self.plan.config.seeds)
         records, arrays = self.examiner.examine(row.name, sides, self._taught(), self._usual(), last)
+        if gone := sum(run.key in self.failures for run in _last_runs(row)):
+            records = noted(records, f"{gone} of {len(_last_runs(row))} failed")
         if whole:
             _save(self.store, row.audit_key, records, arrays)
         return records, arrays

@@ -41,7 +41,9 @@ def draws(scenario: Scenario, labels: np.ndarray, classes: int, seed: int, count
 
 def _require_like_validation(scenario: Scenario) -> None:
     """Choosing takes forgotten samples for samples like any others, such as those of validation: hard ones are not."""
-    if isinstance(scenario, scenarios.SampleRemoval) and (scenario.needs_hardness or scenario.draw == "canaries"):
+    if isinstance(scenario, scenarios.SampleRemoval) and (
+        scenario.needs_hardness or scenario.draw in ("canaries", "listed")
+    ):
         raise UsageError(
             f"validation data does not say what retraining does to scenario.draw={scenario.draw}; "
             "tune with --set scenario.draw=random and report the hard draw with the preset that comes out"

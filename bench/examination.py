@@ -95,7 +95,9 @@ class Examiner:
             last: how many of the retrained models, from the end, those that know originals have not learned from; they
                 judge the method's repeats, since its other models come from originals that they know.
         """
+        sides, last, bad = finite_pool(sides, last)
         sides, last, copies = distinct(sides, last)
+        copies = " and ".join(text for text in (bad, copies) if text)
         records: list[Record] = []
         arrays: Arrays = {}
         for name, attack in self.attacks.items():
@@ -124,7 +126,7 @@ class Examiner:
             return Found(status="too_few_models")
         with self.errors(name):
             fitted = self.attacks[name].fit(Known(members, others), self._seed(name))
-        return self.judge(name, fitted, *sides.judged)
+        return replace(self.judge(name, fitted, *sides.judged), status=diverged(sides.unlearned))
 
     def judge(self, name: str, fitted: Arrays, members: Seen, others: Seen) -> Found:
         """What an attack that has learned finds in models that it has not seen."""
@@ -136,6 +138,8 @@ class Examiner:
         scores = np.asarray(self.attacks[name].score(fitted, side, points), np.float64)
         if scores.shape != points.logits.shape[:2]:
             raise ValueError(f"scores have the shape {list(scores.shape)}, not {list(points.logits.shape[:2])}")
+        if (~np.isfinite(scores) & np.isfinite(points.logits).all(axis=-1)).any():
+            raise ValueError("a score is not finite where all outputs are")
         return scores
 
     def numbers(self, method: str, name: str, found: Found, sides: Sides) -> list[Record]:
@@ -158,7 +162,8 @@ class Examiner:
         """The p-value of chance: of the headline by permuting all models, else by the area's own error."""
         metric, area = f"attack_p:{name}", found.area
         if not self.attacks[name].headline:
-            return self._record(method, metric, area.p(), n=len(area.models), status=found.status)
+            p = permutation.relabeled_p(found.positives, found.negatives, seed=self._seed(name))
+            return self._record(method, metric, p, n=len(area.models), status=found.status)
         own, retrained = (_odds(side) for side in (sides.unlearned, sides.retrained))
         originals = None if sides.originals is None else _odds(sides.originals)
         p = permutation.exchangeable_p(own, retrained, originals=originals, seed=self._seed(name))
@@ -234,6 +239,16 @@ class Examiner:
             others = ",".join(entry for entry in self.attacks if entry != name) or "none"
             message = f"the attack {name} failed ({fault}); --attacks {others} leaves it out, finished work is kept"
             raise UsageError(message) from error
+
+
+def finite_pool(sides: Sides, last: int) -> tuple[Sides, int, str]:
+    """The sides without retrained models that are not finite, how many of the `last` stay, and what has gone."""
+    fine = sides.retrained.finite()
+    if fine.all():
+        return sides, last, ""
+    gone = f"{(~fine).sum()} of {len(fine)} retrained diverged"
+    kept = replace(sides, retrained=sides.retrained.only(fine))
+    return kept, int(fine[len(fine) - last :].sum()), gone
 
 
 def distinct(sides: Sides, last: int = 0) -> tuple[Sides, int, str]:

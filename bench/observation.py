@@ -34,7 +34,8 @@ class Observer:
 
     def runs(self, shadows: Sequence[Run], repeats: Sequence[Run]) -> Seen:
         """What a method's models show: those made of shadow originals, then those of the repeats."""
-        return self._seen([*(("shadow", run.key) for run in shadows), *(("unlearned", run.key) for run in repeats)])
+        made = [("shadow", keys.view_key(run.key, self.request)) for run in shadows]
+        return self._seen([*made, *(("unlearned", run.key) for run in repeats)])
 
     def _seen(self, sources: Sequence[tuple[str, str]]) -> Seen:
         data, shown = self.plan.dataset, [self._shown(*source) for source in sources]

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bench import roc
+
 PRIOR = 4.0  # degrees of freedom that the mean variance over examples counts for, as in the per-example attack
 CELLS = 2_000_000  # permutations x examples that are worked on at a time
 TIE = 1e-9  # relative: the same split of the models, summed in another order
@@ -64,6 +66,22 @@ def _ratios(splits: np.ndarray, x: np.ndarray, m: int) -> np.ndarray:
         variance = (deviations + PRIOR * mean) / (models - 1 + PRIOR)
         ratio -= models * np.log(np.maximum(variance, 1e-12)).sum(axis=1)
     return ratio
+
+
+def relabeled_p(positives: np.ndarray, negatives: np.ndarray, *, permutations: int = 1000, seed: int = 0) -> float:
+    """p-value of an area of 0.5 between the scores `[m, n]` and `[k, n]` of models that an attack has not learned from.
+
+    Given what it has learned, their scores are exchangeable if the models are, so that permuting the labels of whole
+    models is exact, however few there are. Two-sided; nan as `permutation_p`.
+    """
+    both, m = np.concatenate([positives, negatives]), len(positives)
+    if min(m, len(negatives)) < 2 or not both.size or not np.isfinite(both).all():
+        return math.nan
+    pairs = roc.areas(both, both)
+    generator = np.random.default_rng(seed)
+    orders = [np.arange(len(both)), *(generator.permutation(len(both)) for _ in range(permutations))]
+    found = np.array([abs(pairs[np.ix_(order[:m], order[m:])].mean() - 0.5) for order in orders])
+    return float(1 + (found[1:] >= found[0] - TIE).sum()) / (1 + permutations)
 
 
 def exchangeable_p(

@@ -104,7 +104,7 @@ class Plan:
                     yield f"count the memory of {row.name}", "peak", run.peak
         for row in self.rows:
             for chain in row.shadows:
-                yield f"unlearn for the attacks, {row.name}", "shadow", chain[-1].key
+                yield f"unlearn for the attacks, {row.name}", "shadow", keys.view_key(chain[-1].key, self.requests[-1])
         yield from (("see the forget set shifted", "views", key) for key in self.views())
         yield from ((f"fit the attack {name}", "attack", key) for name, key in self.attack_keys.items())
         yield from self.deep()

@@ -41,7 +41,12 @@ class Area:
         return 2 * min(self._below(chance), 1 - self._below(chance)) if self._below(chance) >= 0 else math.nan
 
     def p_equivalent(self, margin: float, chance: float = 0.5) -> float:
-        """p-value of an area that is `margin` or more away from `chance`: small means equivalent (TOST)."""
+        """p-value of an area that is `margin` or more away from `chance`: small means equivalent (TOST).
+
+        nan where the models do not differ at all within the margin: an attack that learned nothing proves nothing.
+        """
+        if self.error == 0 and abs(self.value - chance) < margin:
+            return math.nan
         return max(1 - self._below(chance - margin), self._below(chance + margin))
 
     def _below(self, level: float) -> float:

@@ -278,6 +278,8 @@ def _require_places(listed: tuple[int, ...], total: int) -> np.ndarray:
     """The places, sorted; raises UsageError for one that does not exist or comes twice."""
     if strange := [place for place in listed if not 0 <= place < total]:
         raise UsageError(f"there is no training sample {strange[0]}: the data set has samples 0 to {total - 1}")
+    if not listed:
+        raise UsageError("the draw listed needs the samples: --set scenario.listed=[12,7] by their place in the data")
     places = np.unique(np.array(listed, dtype=np.int64))
     if len(places) < len(listed):
         raise UsageError(f"the request lists {len(listed) - len(places)} of its samples twice; list each once")

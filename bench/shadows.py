@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import chains, runner, views, workers
+from bench import chains, keys, runner, views, workers
 from bench.plan import Place, Plan, Run, place
 from bench.progress import Progress
 from bench.store import Damaged, Store, StoreError
@@ -28,7 +28,8 @@ CHUNK = 10  # models that one task looks at
 class Job:
     """One method serving all requests from one shadow original."""
 
-    key: str
+    key: str  # of the last run
+    kept: str  # the store's, which depends on how copies are shifted too
     entry: str
     settings: dict[str, Any]
     place: Place
@@ -42,9 +43,14 @@ def unlearn(plan: Plan, store: Store, jobs: int, progress: Progress) -> dict[str
     failures: dict[str, str] = {}
     for row in plan.rows:
         entry, settings = plan.config.entry(row.name), row.method.model_dump()
-        chain = [chain for chain in row.shadows if not store.has("shadow", chain[-1].key)]
-        todo = [Job(runs[-1].key, entry, settings, where, runs, forgotten) for runs in chain]
-        reasons = _shared_out(_serve, todo, store, plan, jobs, progress, f"{row.name} for the attacks")
+        kept = {runs[-1].key: keys.view_key(runs[-1].key, plan.requests[-1]) for runs in row.shadows}
+        todo = [
+            Job(runs[-1].key, kept[runs[-1].key], entry, settings, where, runs, forgotten)
+            for runs in row.shadows
+            if not store.has("shadow", kept[runs[-1].key])
+        ]
+        alone = jobs if plan.config.time_limit is None else 1  # methods that watch the clock must not share it
+        reasons = _shared_out(_serve, todo, store, plan, alone, progress, f"{row.name} for the attacks")
         failures |= {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
     return failures
 
@@ -100,7 +106,7 @@ def _serve(job: Job, store: Store) -> str:
         raise
     except (Exception, SystemExit) as error:
         return f"failed: {type(error).__name__}: {error}".splitlines()[0]
-    store.put("shadow", job.key, arrays, {"status": done.status})
+    store.put("shadow", job.kept, arrays, {"status": done.status})
     return ""
 
 

@@ -2,12 +2,13 @@
 
 The attacks that know the method are the family that decides; the headline among them is the per-example attack.
 
-1. An attack *finds* a difference where its p-value, Holm's over the family, is below `ALPHA` and its area is not shown
-   to lie within the margin around 0.5. Two-sided: an area below 0.5 is a finding, not privacy.
+1. An attack *finds* a difference where its p-value, Holm's over the family, is below `ALPHA`, unless that is too small
+   to matter: its area is shown to lie within the margin around 0.5 and its true positive rate at 1 % false positives
+   is not shown to exceed `TAIL`, which a leak of few samples does. Two-sided: an area below 0.5 is no privacy.
 2. If any finds one, the method *leaks*; it *over-forgets* where its models are, on average over the forget set, surely
    less confident than retrained ones.
 3. Otherwise it is *indistinguishable* if the headline's area is shown to lie within the margin: two one-sided tests
-   (D. J. Schuirmann 1987) at `ALPHA`. That a difference is not significant is never enough.
+   (D. J. Schuirmann 1987) at `ALPHA`. That a difference is not significant is not enough, and no model may be missing.
 4. Otherwise there is *not enough data to say*.
 """
 
@@ -22,6 +23,7 @@ from bench import comparison
 from bench.interface import Record
 
 ALPHA = 0.05
+TAIL = 0.02  # true positive rate at 1 % false positives beyond which a leak of few samples matters
 INDISTINGUISHABLE, LEAKS, OVER_FORGETS = "indistinguishable", "leaks", "over-forgets"
 UNCLEAR = "not enough data to say"
 WORDS = (INDISTINGUISHABLE, LEAKS, OVER_FORGETS, UNCLEAR)
@@ -65,14 +67,24 @@ def judge(found: Found, headline: str, family: Sequence[str], margin: float) -> 
     raw = [_value(found, f"attack_p:{name}") for name in family]
     chances = dict(zip(family, comparison.holm(raw), strict=True))
     apart = {name: _value(found, f"attack_equivalence_p:{name}") for name in family}
-    finders = tuple(name for name in family if chances[name] < ALPHA and not apart[name] < ALPHA)
+    tails = {name: found.get((f"attack_tpr_1:{name}", "forget")) for name in family}
+    small = {name: apart[name] < ALPHA and not (tail and tail.low > TAIL) for name, tail in tails.items()}
+    finders = tuple(name for name in family if chances[name] < ALPHA and not small[name])
     if finders:
         return Verdict(*_direction(found, finders))
+    if missing := lost(area.status):
+        return Verdict(UNCLEAR, reason=missing)
     if apart[headline] < ALPHA:
         return Verdict(INDISTINGUISHABLE, reason=f"area within 0.5 ± {margin:g}, p = {apart[headline]:.2g}")
     if not math.isfinite(area.value):
         return Verdict(UNCLEAR, reason=area.status.replace("_", " "))
     return Verdict(UNCLEAR, reason=f"area within 0.5 ± {margin:g} is not shown, nor any difference")
+
+
+def lost(status: str) -> str:
+    """What a status says of models of the method that are missing; nothing where all are there."""
+    parts = [part for part in status.split(" and ") if part.endswith((" diverged", " failed", " copies"))]
+    return " and ".join(part for part in parts if "retrained" not in part)
 
 
 def _direction(found: Found, finders: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:

@@ -37,6 +37,12 @@ def _partly(e: Examples, noise: np.ndarray, generator: np.random.Generator) -> n
     return np.asarray(e.a + np.where(tenth, 3.0, 0.0) * e.s + e.s * noise)
 
 
+def _few(e: Examples, noise: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """One example in twenty-five is too confident by 6 sd: too few for an average to show."""
+    few = np.arange(len(e.a)) < max(len(e.a) // 25, 1)
+    return np.asarray(e.a + np.where(few, 6.0, 0.0) * e.s + e.s * noise)
+
+
 def _both_ways(e: Examples, noise: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Every other example is too confident by 1.5 sd, the rest as much too unsure."""
     return np.asarray(e.a + np.where(np.arange(len(e.a)) % 2, 1.5, -1.5) * e.s + e.s * noise)
@@ -48,6 +54,7 @@ KINDS: dict[str, Odds] = {
     "no_op": lambda e, noise, generator: e.a + e.d + e.s * noise,
     "half_forgotten": lambda e, noise, generator: e.a + e.d / 2 + e.s * noise,
     "partly_leaking": _partly,
+    "few_leaking": _few,
     "over_forgotten": lambda e, noise, generator: e.a - 2 * e.s + e.s * noise,
     "both_ways": _both_ways,
     "too_peaky": lambda e, noise, generator: e.a + e.s * noise / 10,

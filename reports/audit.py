@@ -51,7 +51,9 @@ def tables(results: Results) -> list[Table]:
     run, numbers = results.run, Numbers(results.records)
     distance = f"How far from {'clean training' if words.undetected(run) else 'retrained'}"
     far = "Distances of outputs to the pool with 95 % intervals; the pool's own row is the floor"
-    way = "Log-odds of the label on the forget set, and the share of samples beyond what 95 % of the pool's models show"
+    way = (
+        "Log-odds of the label on the forget set in sd of the pool, and the samples beyond what 95 % of its models show"
+    )
     white = "Attackers who hold the weights; the pool's row is the same done to retrained models"
     rank = "Ranked by how far the area of the attack that decides is from 0.5; paired p-values, adjusted (Holm)"
     return [

@@ -20,7 +20,7 @@ POPULATION = (
 )
 DISTANCE = (
     "KLoM: the divergence of the method's log-odds from the pool's, sample by sample in the pool's quantiles; of all "
-    "samples the 95th percentile. The pool's row has the range of 95 % of random halves of it against each other; * is "
+    "samples the 95th percentile. The pool's row has the range of 95 % of random groups of it against each other; * is "
     "not beyond that range. Agreement: samples on which a model decides as a retrained one. Output JS, activation L2: "
     "distances of the probabilities. The forgetting score is that of the NeurIPS 2023 contest; retraining does not "
     "reach 1 in it, so it is given as a share of what retraining reaches."

@@ -96,7 +96,7 @@ def _same(results: Results, methods: Sequence[str]) -> str:
     area = f"the area of the attack {audit['headline']} is shown to lie within 0.5 ± {audit['margin']:g}"
     verb = "is" if len(methods) == 1 else "are"
     said = words.listed([f"{method}{_area(results, method)}" for method in methods])
-    others = ", and no attack that knows the method finds a difference" if len(audit["family"]) > 1 else ""
+    others = ", and no attack that knows the method finds a difference that matters" if len(audit["family"]) > 1 else ""
     return f"{said} {verb} indistinguishable from {ideal}: {area}{others}."
 
 

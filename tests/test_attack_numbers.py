@@ -20,7 +20,7 @@ from attacks.rmia import Rmia
 from attacks.svc import FEATURES, Svc, features
 from bench import roc
 from bench.attack import Attack, Known, Points, Seen
-from bench.worlds import KINDS, World
+from bench.worlds import World
 
 # World: areas of an attack per example that learned from originals and of one that learned from the world's own models,
 # the latter's true positive rate at 1 % false ones; from a simulation in other code.
@@ -52,13 +52,13 @@ def judge(attack: Attack, known: Known, unlearned: Seen, retrained: Seen) -> tup
 
 def golden(worlds: int) -> Judged:
     """The same over a number of worlds, and as the last the area of `Lira`."""
-    found: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in KINDS}
+    found: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in GOLDEN}
     for seed in range(worlds):
         world = World(seed, others=1)
         retrained = world.seen("exact", 48)
         fit, test = retrained.only(slice(32)), retrained.only(slice(32, None))
         originals = world.seen("no_op", 32)
-        for kind in KINDS:
+        for kind in GOLDEN:
             own = world.seen(kind, 48)
             tested = own.only(slice(32, None)), test
             fixed, lira = (judge(attack, Known(originals, fit), *tested) for attack in (PerExample(), Lira()))

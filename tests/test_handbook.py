@@ -8,8 +8,8 @@ import pytest
 from command import ROOT
 
 from bench import contract, handbook, layers, references, registry
+from bench.choices import BASELINES
 from bench.cli import main
-from bench.config import BASELINES
 from bench.interface import Need
 
 SHIPPED = registry.shipped("methods")

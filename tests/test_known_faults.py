@@ -248,7 +248,7 @@ def test_copies_of_one_model_are_one_model() -> None:
         )
     nothing = examine(pool.only(np.zeros(16, int)), pool.only(np.zeros(24, int)), every, last=2)
     told = verdict.judge(nothing, "per_example", ["per_example", "rmia"], 0.05)
-    assert told.word == verdict.UNCLEAR and "15 of 16 copies and 23 of 24 retrained copies" in told.reason
+    assert told.word == verdict.UNCLEAR and told.reason == "15 of 16 copies"
 
 
 def test_copies_are_taken_out_of_what_is_told_one_by_one() -> None:

@@ -33,7 +33,7 @@ from pathlib import Path
 from reports import build
 build(Path(sys.argv[1]))
 bench = {name for name in sys.modules if name.startswith("bench.")}
-assert bench <= {"bench.interface", "bench.records", "bench.statistics", "bench.verdict"}, bench
+assert bench <= {"bench.interface", "bench.records", "bench.statistics", "bench.verdict", "bench.comparison"}, bench
 assert not any(name.split(".")[0] in ("methods", "attacks") for name in sys.modules)
 """
 

@@ -50,11 +50,11 @@ def test_strange_settings_are_refused_in_one_line(flags: dict[str, object], mess
 
 
 def test_a_setting_makes_another_model_and_another_row_of_the_store() -> None:
-    keys = [
+    kinds = [
         keys.model_kind(resolved(architecture=name), plan.load_dataset("digits"))
         for name in ("digits_cnn", "digits_cnn+width=8", "digits_cnn+width=4")
     ]
-    assert len(set(keys)) == 3
+    assert len(set(kinds)) == 3
     part, whole = (keys.model_kind(resolved(), plan.load_dataset(f"digits{own}")) for own in ("+test=100", ""))
     assert part != whole
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from command import Finished, Place, numbers
 
-from bench import cli, config, pool, records, runner, shadows, views
+from bench import cli, config, keys, pool, records, runner, shadows, views
 from bench import plan as plans
 from bench.progress import Progress
 from bench.store import Store
@@ -45,6 +45,11 @@ class Mine(Method):
             list(model.parameters())[-1].add_(torch.arange(10.0) * 0.1)
         return model
 '''
+
+
+def kept(plan: plans.Plan, chain: tuple[plans.Run, ...]) -> str:
+    """Where the store keeps what a method made of a shadow original."""
+    return keys.view_key(chain[-1].key, plan.requests[-1])
 
 
 def planned(scenario: str, methods: str, *changes: str) -> plans.Plan:
@@ -119,7 +124,7 @@ def test_a_shadow_run_is_what_the_method_does_when_run_directly(
         chain = row.shadows[-1]
         assert len(chain) == len(plan.requests)
         assert methods.row(replace(row, runs=chain)) == {}
-        shadow, direct = store.get("shadow", chain[-1].key)[0], store.get("unlearned", chain[-1].key)[0]
+        shadow, direct = store.get("shadow", kept(plan, chain))[0], store.get("unlearned", chain[-1].key)[0]
         for part in PARTS:
             np.testing.assert_array_equal(shadow[part], direct[part])
         model = runner.model_of(methods.setting, direct)
@@ -131,7 +136,7 @@ def test_a_shadow_run_is_what_the_method_does_when_run_directly(
 
 def test_shadows_and_repeats_differ(plan: plans.Plan, store: Store) -> None:
     for row in plan.rows[1:]:
-        outputs = [store.get("shadow", chain[-1].key)[0]["logits/test"] for chain in row.shadows]
+        outputs = [store.get("shadow", kept(plan, chain))[0]["logits/test"] for chain in row.shadows]
         outputs += [store.get("unlearned", run.key)[0]["logits/test"] for run in row.runs]
         assert len({array.tobytes() for array in outputs}) == 5
 
@@ -145,12 +150,12 @@ def test_nothing_is_made_twice(plan: plans.Plan, store: Store) -> None:
 
 def test_another_method_or_setting_makes_its_own_only(plan: plans.Plan, store: Store) -> None:
     changed = planned("class_removal", "pgu,scrub", "pgu.epochs=3")
-    keys = {row.name: {chain[-1].key for chain in row.shadows} for row in changed.rows}
+    own = {row.name: {kept(changed, chain) for chain in row.shadows} for row in changed.rows}
     known = contents(store, "shadow").keys()
-    assert keys["scrub"] | keys["retrain"] <= known
-    assert not keys["pgu"] & known
+    assert own["scrub"] | own["retrain"] <= known
+    assert not own["pgu"] & known
     more = planned("class_removal", "pgu,scrub", "pgu.epochs=2", "shadow.unlearned=6")
-    assert known < {chain[-1].key for row in more.rows for chain in row.shadows}
+    assert known < {kept(more, chain) for row in more.rows for chain in row.shadows}
 
 
 def test_processes_do_not_change_a_number(plan: plans.Plan, store: Store, tmp_path: Path) -> None:
@@ -181,9 +186,8 @@ def test_a_method_that_fails_for_shadows_is_a_reason(
     odd = {chain[-1].key for chain in mine.shadows if chain[-1].seed % 2}
     assert 0 < len(odd) < 6
     assert reasons == dict.fromkeys(odd, "failed: RuntimeError: it is cursed")
-    assert {chain[-1].key for chain in mine.shadows if copy.has("shadow", chain[-1].key)} == {
-        chain[-1].key for chain in mine.shadows
-    } - odd
+    there = {chain[-1].key for chain in mine.shadows if copy.has("shadow", kept(failing, chain))}
+    assert there == {chain[-1].key for chain in mine.shadows} - odd
     assert served(failing, copy) == reasons, "what failed is tried again"
 
 
@@ -263,7 +267,7 @@ def test_a_run_whose_shadows_fail_says_so_and_goes_on(
     assert [row["lost_for_attacks"] for row in told if row["name"] != "mine"] == [{}] * 3
     assert "failed in 6 of 6 runs for the attacks: RuntimeError: it is cursed" in finished.out
     found = {(r.method, r.metric): r for r in records.load(place.out).records if r.seed == "all" and r.part == "forget"}
-    assert found["mine", "attack_auc:per_example"].status == "too_few_models"
+    assert found["mine", "attack_auc:per_example"].status == "6 of 8 failed and too_few_models"
     assert np.isfinite(found["mine", "error_unmasked"].value)
     assert found["scrub", "attack_auc:per_example"].status == "ok"
 

@@ -84,6 +84,24 @@ def test_a_difference_within_the_margin_is_no_finding_however_certain() -> None:
     assert told({TOP: 0.001, OTHER: 0.001}, {TOP: 0.01, OTHER: 0.01}, area=0.51).word == INDISTINGUISHABLE
 
 
+def test_a_leak_of_few_samples_counts_though_the_average_hides_it() -> None:
+    numbers = found({TOP: 0.001, OTHER: 0.9}, {TOP: 0.001, OTHER: 0.9}, area=0.51)
+    for low, word in ((0.019, INDISTINGUISHABLE), (0.021, LEAKS), (NAN, INDISTINGUISHABLE)):
+        tail = {(f"attack_tpr_1:{TOP}", "forget"): record(f"attack_tpr_1:{TOP}", 0.05, low)}
+        assert judge(numbers | tail, TOP, FAMILY, 0.05).word == word
+    sure = {(f"attack_tpr_1:{TOP}", "forget"): record(f"attack_tpr_1:{TOP}", 0.05, 0.04)}
+    nothing = found({TOP: 0.5, OTHER: 0.9}, {TOP: 0.001, OTHER: 0.9})
+    assert judge(nothing | sure, TOP, FAMILY, 0.05).word == INDISTINGUISHABLE, "a tail without a difference is chance"
+
+
+@pytest.mark.parametrize("status", ["1 of 16 diverged", "2 of 32 failed and ok", "15 of 16 copies"])
+def test_with_models_missing_nothing_is_indistinguishable(status: str) -> None:
+    close = {TOP: 0.001, OTHER: 0.001}
+    assert told({TOP: 0.9, OTHER: 0.9}, close, status=status).word == UNCLEAR
+    assert told({TOP: 0.001, OTHER: 0.9}, {TOP: 0.9, OTHER: 0.9}, status=status).word == LEAKS
+    assert told({TOP: 0.9, OTHER: 0.9}, close, status="1 of 50 retrained diverged").word == INDISTINGUISHABLE
+
+
 def test_that_nothing_is_found_is_not_enough() -> None:
     nothing = told({TOP: 0.6, OTHER: 0.7}, {TOP: 0.2, OTHER: 0.001})
     assert (nothing.word, nothing.found_by) == (UNCLEAR, ())
