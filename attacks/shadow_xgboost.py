@@ -148,7 +148,7 @@ def _xgboost(attack: str) -> ModuleType:
     try:
         import xgboost
     except ImportError as error:
-        message = f"the attack {attack} needs xgboost; run: pip install xgboost-cpu, or choose --attack none"
+        message = f"the attack {attack} needs xgboost; run: pip install xgboost-cpu, or choose --attacks none"
         raise UsageError(message) from error
     module: ModuleType = xgboost
     return module

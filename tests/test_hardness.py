@@ -26,7 +26,7 @@ HARD = (*CELL, "--set", "scenario.draw=most_memorized", "--set", "scenario.half_
 
 
 def resolved(draw: str, *changes: str) -> config.Config:
-    flags = {"scenario": "sample_removal", "methods": "original", "attack": "none", "seeds": REPEATS}
+    flags = {"scenario": "sample_removal", "methods": "original", "attacks": "none", "seeds": REPEATS}
     return config.resolve("digits", flags, [*CHANGES, f"scenario.draw={draw}", *changes])
 
 

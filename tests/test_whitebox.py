@@ -40,7 +40,7 @@ class World:
     """A finished small run whose models are there to audit."""
 
     def __init__(self, folder: Path, methods: str, scenario: str, *changes: str) -> None:
-        flags = {"methods": methods, "scenario": scenario, "seeds": 2, "attack": "none"}
+        flags = {"methods": methods, "scenario": scenario, "seeds": 2, "attacks": "none"}
         self.plan = plan.make(config.resolve("digits", flags, [*SMALL, *changes]))
         self.store = store.Store(folder)
         with Progress(0, quiet=True) as progress:

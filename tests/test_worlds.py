@@ -18,6 +18,7 @@ TRUTH = {
     "no_op": lambda e: (e.d / e.s, 1.0),
     "half_forgotten": lambda e: (e.d / e.s / 2, 1.0),
     "partly_leaking": lambda e: (3.0 * (np.arange(len(e.a)) < len(e.a) // 10), 1.0),
+    "few_leaking": lambda e: (6.0 * (np.arange(len(e.a)) < len(e.a) // 25), 1.0),
     "over_forgotten": lambda e: (-2 + 0 * e.a, 1.0),
     "both_ways": lambda e: (np.where(np.arange(len(e.a)) % 2, 1.5, -1.5), 1.0),
     "too_peaky": lambda e: (0 * e.a, 0.1),
