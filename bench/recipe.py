@@ -63,7 +63,10 @@ class Shadow(Strict):
     train: int = Field(default=40, ge=2, le=10_000, description="pairs that attacks learn from")
     validation: int = Field(default=5, ge=1, le=1_000, description="pairs that choose an attack's settings")
     unlearned: int = Field(
-        default=0, ge=0, le=10_000, description="of these originals, how many every method also unlearns from, untimed"
+        default=0,
+        ge=0,
+        le=10_000,
+        description="of these originals, how many (at most all) every method also unlearns from, untimed",
     )
 
 

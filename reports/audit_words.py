@@ -31,9 +31,14 @@ DIRECTION = (
     "that is less sure is over-forgetting, not privacy."
 )
 WHITEBOX = (
-    "Steps to relearn: updates on the forget set until a model is as good on it as the original; models that never got "
-    "there count with the last step. Fine-tuned error: on the forget set, after fine-tuning on retained data alone; "
-    "where it falls below the pool's, what was forgotten was only hidden."
+    "Steps to relearn: updates on the forget set until a model is within deep.relearn_within (5) points of the "
+    "original; models that never got there count with the last step, and where retrained models need none, nothing "
+    "can be told. Three models of each are looked at, of the pool too. Fine-tuned error: on the forget set, after "
+    "fine-tuning on retained data alone; where it falls below the pool's, what was forgotten was only hidden."
+)
+NO_VERDICT = "No verdict: no attack that decides one was asked for (per_example does)."
+UNMASKED = (
+    "Attacks and distances see all outputs, those of removed classes too: a mask at the end hides nothing from them."
 )
 COMPARED = (
     "Average rank over models of a method's area, nearest to 0.5 first; a p-value above 0.05 shows no difference from "
@@ -49,6 +54,8 @@ def notes(run: Mapping[str, Any], tables: Sequence[Table]) -> list[str]:
     shown = {table.name for table in tables}
     refused = any(cell.startswith("n/a, ") for table in tables for row in table.rows for cell in row.cells)
     told = [_verdict(audit), _headline(audit)] if audit.get("headline") else []
+    told += [NO_VERDICT] if audit and not audit.get("headline") else []
+    told += [UNMASKED] if audit and run["scenario"] == "class_removal" else []
     told += [TOO_FEW] if refused else []
     told += [POPULATION] if "population" in shown else []
     for name, note in (
@@ -62,8 +69,9 @@ def _verdict(audit: Mapping[str, Any]) -> str:
     family, margin = audit["family"], audit["margin"]
     return (
         f"Verdict, by rules fixed before any number: a method leaks or over-forgets where one of the {len(family)} "
-        f"attacks that decide ({', '.join(family)}) finds a difference (p below 0.05, Holm's over the attacks), in "
-        f"whichever direction; indistinguishable is shown, not assumed: {audit['headline']}'s area lies within "
+        f"attacks that decide ({', '.join(family)}) finds a difference that matters (p below 0.05, Holm's over the "
+        f"attacks, and not shown to be within the margin, or beyond 2 % TPR at 1 % FPR), in whichever direction; "
+        f"indistinguishable is shown, not assumed: {audit['headline']}'s area lies within "
         f"0.5 ± {margin:g} (p if beyond is below 0.05). Where neither is shown, there is not enough data."
     )
 

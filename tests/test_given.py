@@ -354,6 +354,7 @@ def test_one_untouched_original_leaks(place: Place) -> None:
     assert place.entries() == again
 
 
+@pytest.mark.slow
 def test_more_retrained_models_than_repeats_do_not_leak(place: Place) -> None:
     name = "Ours | *b* <i>"
     finished = audit(place, "many", *models("retrained", *range(9)), "--name", name, "--audit", "deep")

@@ -218,6 +218,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
+@pytest.mark.slow
 def test_force_makes_shadows_and_views_anew_to_the_same_numbers(
     whole: Place, tmp_path: Path, here: Callable[..., Finished]
 ) -> None:
@@ -232,6 +233,7 @@ def test_force_makes_shadows_and_views_anew_to_the_same_numbers(
     assert numbers(place.out) == numbers(whole.out)
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_is_used(whole: Place, run: Place, here: Callable[..., Finished]) -> None:
     with run.start(*WORDS, "--store", "store", "--out", "out", "--jobs", "2") as process:
         deadline = time.monotonic() + 120
