@@ -150,9 +150,9 @@ def null(run: Any, repeats: int) -> str:
         cells.append([f"{samples}, {made}", worlds, *_calibrated(numbers)])
     return _section(
         "Exact retraining: nothing must be found",
-        f"Against {RETRAINED} retrained models. What: forget samples, models of the method. All log-odds of one model share "
-        "an offset with a standard deviation of .3 (a sample's own has a median of 1). KS: p-value that the permutation "
-        "test's p-values are uniform.",
+        f"Against {RETRAINED} retrained models. What: forget samples, models of the method. All log-odds of one model "
+        "share an offset with a standard deviation of .3 (a sample's own has a median of 1). KS: p-value that the "
+        "permutation test's p-values are uniform.",
         _calibration_heads(),
         cells,
     )
