@@ -15,7 +15,7 @@ import pytest
 from bench import registry, roc
 from bench.attack import Attack, Known, Points, Seen
 from bench.interface import UsageError
-from bench.worlds import World
+from bench.worlds import KINDS, World
 
 pytest.importorskip("xgboost")
 SAMPLES, KNOWN, VALIDATION, TESTED, VIEWS = 120, 24, 4, 12, 5
@@ -71,13 +71,14 @@ class Case:
 
     def judge(self, kind: str) -> roc.Area:
         """Unlearned against retrained models, or of one model the forget set against unseen data."""
-        unlearned = self.seen(kind, KNOWN + TESTED).only(slice(KNOWN, None))
-        retrained = self.seen("exact", KNOWN + TESTED, 1).only(slice(KNOWN, None))
         arrays = self.fit(kind)
-        scores = self.attack.score(arrays, unlearned, unlearned.forget)
-        if self.attack.knows == "model":
-            return roc.within(scores, self.attack.score(arrays, unlearned, unlearned.unseen))
-        return roc.between(scores, self.attack.score(arrays, retrained, retrained.forget))
+        if self.attack.knows == "model":  # which learns from none of the models, so that all can be judged
+            every = self.seen(kind, KNOWN + TESTED)
+            return roc.within(*(self.attack.score(arrays, every, part) for part in (every.forget, every.unseen)))
+        unlearned, retrained = (
+            self.seen(one, KNOWN + TESTED, seed).only(slice(KNOWN, None)) for seed, one in enumerate((kind, "exact"))
+        )
+        return roc.between(*(self.attack.score(arrays, side, side.forget) for side in (unlearned, retrained)))
 
 
 @cache
@@ -91,7 +92,9 @@ def _world(seed: int, lower: float) -> World:
 
 @cache
 def _seen(seed: int, kind: str, models: int, views: int, lower: float) -> Seen:
-    return exactly(_world(seed, lower).seen(kind, models, views=views), lambda z: np.round(z * 1024) / 1024)
+    world = _world(seed, lower)
+    world.generator = np.random.default_rng([seed, list(KINDS).index(kind)])  # whatever was drawn before
+    return exactly(world.seen(kind, models, views=views), lambda z: np.round(z * 1024) / 1024)
 
 
 @cache
