@@ -11,9 +11,22 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from pydantic import Field
+
+from bench.attack import Attack
 
 FLOOR = 1e-12  # of a variance, in squared nats
 FEW = 16  # with fewer models the distribution of a next one is Student's, not normal
+
+
+class Gaussian(Attack):
+    """Base of the attacks by normal distributions."""
+
+    prior: float = Field(
+        default=4.0,
+        ge=0,
+        description="models that the mean variance over examples counts for (2 to 8 do alike on made-up models)",
+    )
 
 
 def shrunk(squares: np.ndarray, degrees: int, prior: float) -> np.ndarray:

@@ -16,23 +16,17 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from attacks import _gaussian as gaussian
 from attacks._outputs import for_fitting, log_odds
-from bench.attack import Attack, Known, Knows, Points, Seen
+from bench.attack import Known, Knows, Points, Seen
 
 
-class Lira(Attack):
+class Lira(gaussian.Gaussian):
     """Likelihood ratio of originals and retrained models, two normal distributions of one variance per example."""
 
     cite: ClassVar[str] = "carlini2022lira"
     knows: ClassVar[Knows] = "original"
-    prior: float = Field(
-        default=4.0,
-        ge=0,
-        description="models that the mean variance over examples counts for (2 to 8 do alike on made-up models)",
-    )
 
     def fit(self, known: Known, seed: int) -> dict[str, np.ndarray]:
         """Means of the log-odds in and out, their common squared scale `[n]` and its degrees of freedom.

@@ -17,24 +17,18 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from attacks import _gaussian as gaussian
 from attacks._outputs import for_fitting, log_odds
-from bench.attack import Attack, Known, Knows, Points, Seen
+from bench.attack import Known, Knows, Points, Seen
 
 
-class PerExample(Attack):
+class PerExample(gaussian.Gaussian):
     """Likelihood ratio of unlearned and retrained models, one normal distribution per example and side."""
 
     cite: ClassVar[str] = "hayes2024inexact"
     knows: ClassVar[Knows] = "unlearned"
     headline: ClassVar[bool] = True
-    prior: float = Field(
-        default=4.0,
-        ge=0,
-        description="models that the mean variance over examples counts for (2 to 8 do alike on made-up models)",
-    )
 
     def fit(self, known: Known, seed: int) -> dict[str, np.ndarray]:
         """Mean, squared scale `[n]` and degrees of freedom of the log-odds on either side.

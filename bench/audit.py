@@ -58,11 +58,13 @@ def _share_out(auditor: Auditor, rows: Sequence[Row], jobs: int, progress: Progr
         return
     import joblib
 
-    names = iter([*("the retrained pool" for _ in pool), *(rows[at].name for at in todo)])
+    left = len(pool) + len(todo)
 
     def report() -> None:
-        if name := next(names, None):
-            progress.done(f"audited {name}" if jobs == 1 else "audited one more method")
+        nonlocal left
+        if left:
+            left -= 1
+            progress.done("audited one more method")
 
     _auditor = auditor
     auditor.load()

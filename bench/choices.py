@@ -27,10 +27,12 @@ def preset_key(entry: str) -> str:
 
 
 def short(entry: str) -> str:
+    """The name of a row's method without its changes: a path's stem, any other name as it is."""
     return registry.short_name(registry.variant(entry)[0])
 
 
 def shorts(methods: Sequence[str]) -> set[str]:
+    """The short names of these methods and of the rows that every table has."""
     return {registry.short_name(base) for base in bases(methods)} | set(BASELINES)
 
 
@@ -64,6 +66,7 @@ def listed(kind: str, chosen: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def whole(name: str, value: Any) -> int:
+    """A whole number from 0; raises UsageError, which names the flag, for anything else."""
     try:
         number = int(str(value))
     except ValueError:
@@ -74,6 +77,7 @@ def whole(name: str, value: Any) -> int:
 
 
 def seconds(value: Any) -> float | None:
+    """A number of seconds above 0, or None where none is given; raises UsageError for anything else."""
     if value is None:
         return None
     try:

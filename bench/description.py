@@ -102,6 +102,7 @@ def _audit(planned: plan.Plan) -> dict[str, Any]:
 
 
 def network(config: Config) -> str:
+    """The name of the network with its settings."""
     return registry.row_name(config.architecture)
 
 

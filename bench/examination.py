@@ -159,7 +159,7 @@ class Examiner:
         return records
 
     def _p(self, method: str, name: str, found: Found, sides: Sides) -> Record:
-        """The p-value of chance: of the headline by permuting all models, else by the area's own error."""
+        """The p-value of chance: of the headline by permuting all models, of others by permuting the judged ones."""
         metric, area = f"attack_p:{name}", found.area
         if not self.attacks[name].headline:
             p = permutation.relabeled_p(found.positives, found.negatives, seed=self._seed(name))
