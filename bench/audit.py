@@ -54,17 +54,14 @@ def _share_out(auditor: Auditor, rows: Sequence[Row], jobs: int, progress: Progr
     global _auditor
     pool = [] if auditor.store.has("audit", auditor.plan.audit_key) else [-1]
     todo = [at for at, row in enumerate(rows) if auditor.whole(row) and not auditor.store.has("audit", row.audit_key)]
-    if not (pool or todo) or sys.platform != "linux" or jobs < 2:
+    total = len(pool) + len(todo)
+    report = workers.counted(total, lambda finished: progress.done(f"audited {finished} of {total} rows"))
+    if not total or sys.platform != "linux" or jobs < 2:
+        for at in [*pool, *todo]:
+            auditor.work(at)
+            report()
         return
     import joblib
-
-    left = len(pool) + len(todo)
-
-    def report() -> None:
-        nonlocal left
-        if left:
-            left -= 1
-            progress.done("audited one more method")
 
     _auditor = auditor
     auditor.load()
@@ -78,13 +75,10 @@ def _share_out(auditor: Auditor, rows: Sequence[Row], jobs: int, progress: Progr
 
 
 def _work(at: int) -> None:
-    """Audit the pool, or the row of this number. Runs in a worker process."""
+    """`Auditor.work` in a worker process."""
     workers.begin()
     assert _auditor is not None
-    if at < 0:
-        _auditor.pool()
-    else:
-        _auditor.row([row for row in _auditor.plan.rows if not row.skipped][at])
+    _auditor.work(at)
 
 
 def headline(attacks: Mapping[str, Attack]) -> str:
@@ -129,6 +123,13 @@ class Auditor:
 
     def _whole(self, pool: list[Model]) -> Seen:
         return self.observer.models(self.plan.of(pool, [*self.plan.shadows(), *self.plan.config.seeds]))
+
+    def work(self, at: int) -> None:
+        """Audit the pool (-1) or the row of this number among those that are not skipped, and keep what is found."""
+        if at < 0:
+            self.pool()
+        else:
+            self.row([row for row in self.plan.rows if not row.skipped][at])
 
     def load(self) -> None:
         """Read the models that several rows need."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from bench.logits import error_percent
 from bench.plan import Place, Plan, Row, Run, place
 from bench.progress import Progress
 from bench.recipe import Deep
-from bench.store import Damaged, Store, StoreError, code_version, key
+from bench.store import Store, code_version, key
 
 CODE = ("whitebox.py", "loop.py", "dataview.py", "logits.py")
 KIND = "whitebox"  # of the store's entries
@@ -101,36 +101,25 @@ def carry_out(
 
     where = place(plan.config)
     chains.setting_at(where, test=False)  # forked workers inherit it
-    with workers.processes(min(processes, len(todo)), plan.config.device, _reporter(todo, progress)) as parallel:
+
+    def tell(finished: int) -> None:
+        progress.done(f"audited the weights of {finished} of {len(todo)} models")
+
+    report = workers.counted(len(todo), tell)
+    with workers.processes(min(processes, len(todo)), plan.config.device, report) as parallel:
         reasons = parallel(joblib.delayed(serve)(job, where, plan.labels, deep, store) for job in todo)
     return {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
 
 
-def _reporter(todo: Sequence[Job], progress: Progress) -> Callable[[], None]:
-    """What joblib calls after every task; with one process it does once more at the end."""
-    finished = 0
-
-    def report() -> None:
-        nonlocal finished
-        if finished < len(todo):
-            finished += 1
-            progress.done(f"audited the weights of {finished} of {len(todo)} models")
-
-    return report
-
-
 def serve(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store) -> str:
     """Audit one model and keep what that says; returns why it failed, or nothing. Runs in a worker process."""
-    workers.begin()
-    start = time.perf_counter()
-    try:
+
+    def work() -> None:
+        start = time.perf_counter()
         found = _audited(job, where, labels, deep, store)
-    except (StoreError, Damaged):  # a full disk or a damaged entry is not the model's fault
-        raise
-    except (Exception, SystemExit) as error:
-        return f"failed: {type(error).__name__}: {error}".splitlines()[0]
-    store.put(KIND, job.key, {}, found | {"seconds": time.perf_counter() - start})
-    return ""
+        store.put(KIND, job.key, {}, found | {"seconds": time.perf_counter() - start})
+
+    return workers.attempt(work)
 
 
 def _audited(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store) -> dict[str, Any]:

@@ -121,8 +121,7 @@ class MethodRunner:
             except (StoreError, Damaged):  # a full disk or a damaged entry is not the method's fault
                 raise
             except (Exception, SystemExit) as error:
-                reason = f"failed: {type(error).__name__}: {error}".splitlines()[0]
-                failures[run.key] = Failure(reason, "".join(traceback.format_exception(error)))
+                failures[run.key] = Failure(workers.failed(error), "".join(traceback.format_exception(error)))
             self.progress.done(
                 f"{row.name} repeat {run.repeat} request {run.request.step}"
                 + (" failed" if run.key in failures else "")

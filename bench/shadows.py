@@ -14,7 +14,7 @@ import numpy as np
 from bench import chains, keys, runner, views, workers
 from bench.plan import Place, Plan, Run, place
 from bench.progress import Progress
-from bench.store import Damaged, Store, StoreError
+from bench.store import Store
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,14 +77,12 @@ def _shared_out(
     import joblib
 
     chains.setting_at(place(plan.config), test=True)  # forked workers inherit it
-    done, steps = 0, list(counts or [1] * len(todo))
+    steps = list(counts or [1] * len(todo))
 
-    def report() -> None:
-        nonlocal done
-        if done < len(todo):  # with one process joblib reports once more at the end
-            done += 1
-            progress.done(f"{what}: {sum(steps[:done])} of {sum(steps)}", steps[done - 1])
+    def tell(done: int) -> None:
+        progress.done(f"{what}: {sum(steps[:done])} of {sum(steps)}", steps[done - 1])
 
+    report = workers.counted(len(todo), tell)
     with workers.processes(min(jobs, len(todo)), plan.config.device, report) as parallel:
         return list(parallel(joblib.delayed(work)(job, store) for job in todo))
 
@@ -93,21 +91,17 @@ def _serve(job: Job, store: Store) -> str:
     """Carry one job out and keep its outputs; returns why it failed, or nothing. Runs in a worker process."""
     from bench import training
 
-    workers.begin()
-    shared = chains.setting_at(job.place, test=True)
-    setting = replace(shared, labels=job.runs[0].original.labels)
-    try:
+    def work() -> None:
+        shared = chains.setting_at(job.place, test=True)
+        setting = replace(shared, labels=job.runs[0].original.labels)
         method = chains.configured(job.entry, job.settings)
         *_, (_, done, model) = chains.follow(setting, method, job.runs, store, keep=False)
         outputs = training.evaluate(model, setting.dataset, setting.device)
         arrays = {f"logits/{part}": rows for part, rows in outputs.arrays().items()}
         arrays["views"] = _views(model, setting, job.forgotten)
-    except (StoreError, Damaged):  # a full disk or a damaged entry is not the method's fault
-        raise
-    except (Exception, SystemExit) as error:
-        return f"failed: {type(error).__name__}: {error}".splitlines()[0]
-    store.put("shadow", job.kept, arrays, {"status": done.status})
-    return ""
+        store.put("shadow", job.kept, arrays, {"status": done.status})
+
+    return workers.attempt(work)
 
 
 def _look(job: tuple[Place, np.ndarray, list[tuple[str, str, str]]], store: Store) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import chains, machine, pool, tuning, workers
 from bench.progress import Progress
-from bench.store import Damaged, Store, StoreError
+from bench.store import Store
 from bench.trials import Cell, Job, Study
 from bench.tuning import Judged, Trial
 
@@ -75,17 +75,14 @@ def _serve_missing(study: Study, entries: Store, jobs: int, progress: Progress) 
     if not todo:
         return {}
     chains.setting_at(todo[0].place, test=False)  # forked workers inherit it
-    finished, step = 0, len(study.candidates[0].jobs)
+    step = len(study.candidates[0].jobs)
 
-    def report() -> None:
-        nonlocal finished
-        if finished == len(todo):  # with one process joblib reports once more at the end
-            return
-        finished += 1
+    def tell(finished: int) -> None:
         if finished % step == 0 or finished == len(todo):
             line = f"{study.config.scenario}, {study.name}: {finished} of {len(todo)} runs"
             progress.done(line, (finished - 1) % step + 1)
 
+    report = workers.counted(len(todo), tell)
     with workers.processes(min(jobs, len(todo)), study.config.device, report) as parallel:
         reasons = parallel(joblib.delayed(serve)(job, entries) for job in todo)
     return {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
@@ -93,15 +90,11 @@ def _serve_missing(study: Study, entries: Store, jobs: int, progress: Progress) 
 
 def serve(job: Job, entries: Store) -> str:
     """Serve a job's requests and keep what they score; returns why it failed, or nothing. Runs in a worker process."""
-    workers.begin()
-    try:
-        judged = _judged(job, entries)
-    except (StoreError, Damaged):  # a full disk or a damaged entry is not the method's fault
-        raise
-    except (Exception, SystemExit) as error:
-        return f"failed: {type(error).__name__}: {error}".split("\n")[0]
-    entries.put("trial", job.key, {}, {"judged": [astuple(one) for one in judged]})
-    return ""
+
+    def work() -> None:
+        entries.put("trial", job.key, {}, {"judged": [astuple(one) for one in _judged(job, entries)]})
+
+    return workers.attempt(work)
 
 
 def _judged(job: Job, entries: Store) -> list[Judged]:

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from bench.interface import UsageError
+from bench.store import Damaged, StoreError
 
 
 @contextlib.contextmanager
@@ -73,6 +74,42 @@ def one_thread() -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     training.keep_memory()
+
+
+def counted(total: int, tell: Callable[[int], None]) -> Callable[[], None]:
+    """A `report` for `processes` that tells how many of `total` tasks are finished.
+
+    With one process joblib reports once more at the end, which is not told.
+    """
+    finished = 0
+
+    def report() -> None:
+        nonlocal finished
+        if finished < total:
+            finished += 1
+            tell(finished)
+
+    return report
+
+
+def attempt(work: Callable[[], None]) -> str:
+    """Do a task in a worker process; returns why it failed, in one line, or nothing.
+
+    Raises StoreError and Damaged: a full disk or a damaged entry is not the fault of a method or a model.
+    """
+    begin()
+    try:
+        work()
+    except (StoreError, Damaged):
+        raise
+    except (Exception, SystemExit) as error:
+        return failed(error)
+    return ""
+
+
+def failed(error: BaseException) -> str:
+    """What a table says of a run that raised this, one line."""
+    return f"failed: {type(error).__name__}: {error}".splitlines()[0]
 
 
 def begin() -> None:
