@@ -13,6 +13,7 @@ import math
 import numpy as np
 from pydantic import Field
 
+from bench import statistics
 from bench.attack import Attack
 
 FLOOR = 1e-12  # of a variance, in squared nats
@@ -36,9 +37,7 @@ def shrunk(squares: np.ndarray, degrees: int, prior: float) -> np.ndarray:
         degrees: degrees of freedom of `squares`.
         prior: the degrees of freedom that the mean over all examples counts for; 0 takes each example's own.
     """
-    own = squares / degrees
-    mean = own.mean() if own.size else 0.0
-    return np.asarray(np.maximum((degrees * own + prior * mean) / (degrees + prior), FLOOR))
+    return np.asarray(np.maximum(statistics.shrunken(squares / degrees, degrees, prior), FLOOR))
 
 
 def squares(phi: np.ndarray) -> np.ndarray:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from bench import statistics
+
 CLIP = 100.0  # log-odds beyond are as certain as a model can be
 BINS, LEAST = 20, 1e-5  # of KLoM; the least share bounds it by 11.51 nats
 QUANTILES = 10
@@ -71,17 +73,12 @@ def _kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.asarray((p * np.log(ratio)).sum(axis=-1))
 
 
-def shift(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
-    """How much more confident each unlearned model is than the retrained ones, float64 `[models]`.
-
-    Mean over samples of the distance to the retrained mean, in standard deviations `spread` of the retrained models;
-    positive = more confident. nan where retrained models do not differ at all, or are fewer than two.
-    """
-    return np.asarray(pair_shifts(unlearned, retrained).mean(axis=1))
-
-
 def pair_shifts(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
-    """The same for every pair of an unlearned and a retrained model, float64 `[m, k]`, in the same units."""
+    """How much more confident an unlearned model is than a retrained one, for every pair, float64 `[m, k]`.
+
+    Mean over samples of the difference of log-odds, in standard deviations `spread` of the retrained models; positive =
+    more confident. nan where retrained models do not differ at all, or are fewer than two.
+    """
     scale = spread(retrained)
     if not scale.size or not np.all(scale > 0):
         return np.full((len(unlearned), len(retrained)), np.nan)
@@ -100,7 +97,7 @@ def spread(retrained: np.ndarray) -> np.ndarray:
         return np.full(retrained.shape[1], np.nan)
     own, free = retrained.var(axis=0, ddof=1), len(retrained) - 1
     own = np.where(np.ptp(retrained, axis=0) > 0, own, 0.0)  # rounding gives equal values a variance of 1e-32
-    return np.sqrt((free * own + PRIOR_MODELS * own.mean()) / (free + PRIOR_MODELS)) if own.size else own
+    return np.asarray(np.sqrt(statistics.shrunken(own, free, PRIOR_MODELS)))
 
 
 def beyond(unlearned: np.ndarray, retrained: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -55,13 +55,3 @@ def agreement(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
     """
     ours, theirs = unlearned.argmax(axis=-1), retrained.argmax(axis=-1)
     return np.array([100.0 * (one == theirs).mean(axis=1) for one in ours])
-
-
-def class_shift(unlearned: np.ndarray, retrained: np.ndarray) -> np.ndarray:
-    """Total variation between the predicted-class shares of every pair of models, 0 to 1, float64 `[m, k]`."""
-    ours, theirs = (_class_shares(logits) for logits in (unlearned, retrained))
-    return np.asarray(np.abs(ours[:, None] - theirs[None]).sum(axis=-1) / 2)
-
-
-def _class_shares(logits: np.ndarray) -> np.ndarray:
-    return np.asarray(np.eye(logits.shape[-1])[logits.argmax(axis=-1)].mean(axis=1))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bench import roc
+from bench import roc, statistics
 
 PRIOR = 4.0  # degrees of freedom that the mean variance over examples counts for, as in the per-example attack
 CELLS = 2_000_000  # permutations x examples that are worked on at a time
@@ -62,8 +62,7 @@ def _ratios(splits: np.ndarray, x: np.ndarray, m: int) -> np.ndarray:
     ratio = np.zeros(len(splits))
     for models, s, q in ((m, sums, sums_squares), (k, total - sums, total_squares - sums_squares)):
         deviations = np.maximum(q - s * s / models, 0.0)
-        mean = deviations.mean(axis=1, keepdims=True) / (models - 1) if x.shape[1] else 0.0
-        variance = (deviations + PRIOR * mean) / (models - 1 + PRIOR)
+        variance = statistics.shrunken(deviations / (models - 1), models - 1, PRIOR)
         ratio -= models * np.log(np.maximum(variance, 1e-12)).sum(axis=1)
     return ratio
 
@@ -128,8 +127,7 @@ def _rank(values: np.ndarray) -> float:
 
 def _normal(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and shrunken variance of every example, float64 `[n]` each."""
-    variance, degrees = values.var(axis=0, ddof=1), len(values) - 1
-    return values.mean(axis=0), (degrees * variance + PRIOR * variance.mean()) / (degrees + PRIOR)
+    return values.mean(axis=0), statistics.shrunken(values.var(axis=0, ddof=1), len(values) - 1, PRIOR)
 
 
 def _squares(one: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -69,11 +69,19 @@ def between(positives: np.ndarray, negatives: np.ndarray) -> Area:
     means (E. R. DeLong et al. 1988, with models for samples), its degrees of freedom Welch's. nan where a score is not
     finite or a side is empty.
     """
-    pairs = areas(positives, negatives)
-    if not pairs.size or not np.isfinite(pairs).all():
+    positives, negatives = np.asarray(positives, np.float64), np.asarray(negatives, np.float64)
+    if not (positives.size and negatives.size and np.isfinite(positives).all() and np.isfinite(negatives).all()):
         return NOTHING
-    rows, columns = pairs.mean(axis=1), pairs.mean(axis=0)
-    return _area(float(pairs.mean()), rows, [rows, columns])
+    # The mean over pairs is the area against all models of the other side together, which takes one sort.
+    rows, columns = _won(positives, negatives), 1 - _won(negatives, positives)
+    return _area(float(rows.mean()), rows, [rows, columns])
+
+
+def _won(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Share of all `others` below the scores of each model, ties counting half, float64 `[models]`."""
+    ranked = np.sort(others, axis=None)
+    below, upto = (np.searchsorted(ranked, scores, side).sum(axis=1) for side in ("left", "right"))
+    return np.asarray((below + upto) / (2 * scores.shape[1] * ranked.size))
 
 
 def within(positives: np.ndarray, negatives: np.ndarray) -> Area:
