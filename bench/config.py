@@ -126,7 +126,19 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = (), 
         changes=tuple(changes),
     )
     _check(config)
+    if "unlearned" in edits.get("shadow", {}):  # a preset's number is cut to what there is
+        _require_originals(config.shadow)
     return config
+
+
+def _require_originals(shadow: Shadow) -> None:
+    """Raise UsageError where attacks are to see a method applied to more originals than there are."""
+    there = shadow.train + shadow.validation
+    if shadow.unlearned > there:
+        raise UsageError(
+            f"shadow.unlearned is {shadow.unlearned}, but there are only {there} shadow originals (shadow.train + "
+            "shadow.validation); lower it or raise those"
+        )
 
 
 def _architecture(entry: str, width: Any) -> str:

@@ -218,12 +218,9 @@ def _with_gap(metric: str) -> Cell:
         gap = numbers.summary(method, metric.replace("attack_rate", "attack_rate_gap"), "forget", step)
         if math.isnan(value) or gap is None or method == REFERENCE:
             return fixed(value, 1)
-        star = (
-            "*"
-            if alike(gap, numbers.value(REFERENCE, metric.replace("attack_rate", "attack_rate_sd"), "forget", step))
-            else ""
-        )
-        return f"{fixed(value, 1)} ({fixed(gap.value, 1, signed=True)}{star})"
+        pool = numbers.summary(REFERENCE, metric, "forget", step)
+        spread = math.nan if pool is None else pool.high - pool.low  # 0 where all of the pool's models agree
+        return f"{fixed(value, 1)} ({fixed(gap.value, 1, signed=True)}{'*' if alike(gap, spread) else ''})"
 
     return cell
 

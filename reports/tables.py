@@ -91,7 +91,7 @@ def _measured(
         metrics += [quantity.metric, *([f"{quantity.metric}_gap"] if quantity.has_gap else [])]
     last, rows = run["steps"] - 1, []
     for method in (REFERENCE, *methods(run)):
-        said = [verdicts.cell(found, method) if numbers.knows(method) else MISSING] if found else []
+        said = [verdicts.cell(run, found, method) if numbers.knows(method) else MISSING] if found else []
         rows.append(line(run, numbers, method, _measured_cells(quantities, numbers, method, last), said=said))
     return Table(name, caption, units, heads, rows, labels=2 if found else 1, metrics=tuple(metrics))
 

@@ -42,9 +42,12 @@ def of(results: Results) -> dict[str, Verdict]:
     return verdicts(results.run, results.records) if judged(results.run) else {}
 
 
-def cell(found: Mapping[str, Verdict], method: str) -> str:
-    """The word in a table."""
-    return REFERENCE if method == REFERENCE else SHORT[found[method].word]
+def cell(run: Mapping[str, Any], found: Mapping[str, Verdict], method: str) -> str:
+    """The word in a table, with the attack that found the difference where the one whose area stands there did not."""
+    if method == REFERENCE:
+        return REFERENCE
+    word, finders = SHORT[found[method].word], found[method].found_by
+    return f"{word} ({finders[0]})" if finders and run["audit"]["headline"] not in finders else word
 
 
 def badge(verdict: Verdict) -> Badge:

@@ -119,6 +119,8 @@ def test_a_control_that_gives_another_answer_is_said(sample: Results) -> None:
 
     assert "not even the control row retrain" in " ".join(findings.sentences(changed(sample, unclear)))
     assert "is told from the pool by rmia" in " ".join(findings.sentences(changed(sample, leaking)))
+    told = column(named(changed(sample, leaking))["forgotten"], "verdict")
+    assert told == KNOWN | {"retrain": f"{told['retrain'].split(' (')[0]} (rmia)"}, "who found it, where another did"
     said = findings.sentences(changed(sample, unseen))
     assert any("do not find the control row original" in sentence for sentence in said)
 

@@ -80,6 +80,7 @@ MISTAKES = {
     "--set deep.models=0": "deep.models: Input should be greater than or equal to 1",
     "--set deep.steps=3": "unknown field of deep 'steps'",
     "--set shadow.unlearned=-1": "shadow.unlearned: Input should be greater than or equal to 0",
+    "--set shadow.unlearned=99 --set shadow.train=3": "shadow.unlearned is 99, but there are only",
     "--set per_example.prior=-1": "per_example.prior: Input should be greater than or equal to 0, got -1",
     "--set per_example.nu0=4": "unknown field of per_example 'nu0'",
     "--set rmia.gamma=0": "rmia.gamma: Input should be greater than 0",
