@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -50,8 +52,11 @@ class Place:
     def out(self) -> Path:
         return self.folder / "out"
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start `python run_benchmark.py` with these words, in a process group of its own."""
+    def start(self, *words: str, deaf: bool = False) -> subprocess.Popen[str]:
+        """Start `python run_benchmark.py` with these words, in a process group of its own.
+
+        `deaf` to Ctrl-C, as a shell makes what it starts in the background; not so by default, however the tests run.
+        """
         return subprocess.Popen(
             [sys.executable, str(ROOT / "run_benchmark.py"), *words],
             cwd=self.folder,
@@ -60,6 +65,7 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN if deaf else signal.SIG_DFL),
         )
 
     def call(self, *words: str) -> Finished:

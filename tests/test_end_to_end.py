@@ -566,6 +566,7 @@ def test_a_time_limit_stops_a_method_that_watches_the_clock(copy: Place) -> None
     assert {r.status for r in mine if not r.metric.startswith("attack_")} == {"late"}
 
 
+@pytest.mark.slow
 def test_a_run_in_pieces_ends_with_the_numbers_of_a_whole_one(run: Place) -> None:
     words = ("--methods", "scrub", "--seeds", "2", "--set", "shadow.train=60", "--set", "shadow.validation=2")
     places = ("--store", "store", "--out", "out", "--jobs", "1", "--attack", "none")

@@ -371,17 +371,12 @@ def test_a_killed_command_goes_on_to_the_same_values_on_one_process(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere joblib's own pool notices")
 @pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
-def test_a_killed_worker_is_one_line_and_not_waited_for(
-    run: Place, background: bool, request: pytest.FixtureRequest
-) -> None:
-    # A shell starts a command in the background with SIGINT ignored, which its children inherit.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.default_int_handler)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+def test_a_killed_worker_is_one_line_and_not_waited_for(run: Place, background: bool) -> None:
     (run.folder / "known.py").write_text(
         KNOWN.replace("time.sleep(0.05)", "open('begun', 'w').close(); time.sleep(99)")
     )
     words = ("tune", "--methods", "known.py", "--trials", "4", *QUICK, "--out", "mine.toml", "--jobs", "2")
-    with run.start(*words) as process:
+    with run.start(*words, deaf=background) as process:
         deadline = time.monotonic() + 120
         while not (run.folder / "begun").exists():
             assert process.poll() is None, process.communicate()
