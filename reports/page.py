@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from bench.records import Results
 from reports import findings, metrics, verdicts, words
@@ -18,7 +19,7 @@ from reports.metrics import Entry
 from reports.numbers import MISSING, Numbers, count, significant
 from reports.tables import READ, TOLD, ratio
 
-TEMPLATE = Path(__file__).with_name("page.html.j2")
+TEMPLATE, STYLE = (Path(__file__).with_name(f"page.{kind}") for kind in ("html.j2", "css"))
 PARTS = {"forget": "forget", "retain": "retain", "validation": "validation", "train": "training set (statistics)",
          "corrected": "true labels of forget"}  # fmt: skip
 
@@ -31,6 +32,7 @@ def render(results: Results, tables: Sequence[Table], figures: Sequence[Drawn]) 
     run, numbers = results.run, Numbers(results.records)
     badges, glossary = verdicts.badges(results), _glossary(results)
     return template.render(
+        style=Markup(STYLE.read_text(encoding="utf-8")),
         run=run,
         setting=words.setting(run),
         verdicts=verdicts.grouped(run, badges),

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from reports.grid import Table
 from reports.numbers import Numbers, chance
 from tests.fabricated import fabricate
 from tests.fabricated_audit import FAMILY, NASTY_ATTACK
+from tests.html_page import Page
 
 ROOT = Path(__file__).parents[1]
 KNOWN = {
@@ -301,25 +301,9 @@ def test_a_curve_begins_where_its_own_negatives_support_it(sample: Results) -> N
     assert np.allclose(sorted(firsts), [100 * 10 / (28 * 60), 100 * 10 / 120])
 
 
-class Found(HTMLParser):
-    """Tags of a page, and its text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 def test_the_page_begins_with_the_verdict_and_explains_its_numbers(built: Path) -> None:
     text = (built / "report.html").read_text("utf-8")
-    found = Found(text)
+    found = Page(text)
     assert text.index('class="verdicts"') < text.index("<table")
     signs = re.findall(r'<span class="badge \w+"><span aria-hidden="true">(.)</span>([\w-]+)</span>', text)
     assert set(signs) == {("≈", "indistinguishable"), ("▲", "leaks"), ("▼", "over-forgets")}
@@ -338,7 +322,7 @@ def test_the_page_begins_with_the_verdict_and_explains_its_numbers(built: Path) 
 def test_names_of_attacks_are_escaped(built: Path) -> None:
     html, text, tex = ((built / name).read_text("utf-8") for name in ("report.html", "table.md", "table.tex"))
     assert "<b>" not in html
-    assert NASTY_ATTACK in Found(html).text
+    assert NASTY_ATTACK in Page(html).text
     assert "mine_&lt;b>\\|100%_&_$x$" in text
     assert latex.escape(NASTY_ATTACK) in tex
 

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from bench.records import load
 from reports import build, curves, figures, findings, histograms, latex, markdown, shift, tables, words
 from reports.numbers import Numbers, alike, fixed, mean_sd, memory, significant, with_interval
 from tests.fabricated import CLASSES, LOST, NASTY, TRUTH, fabricate
+from tests.html_page import Page
 
 ROOT = Path(__file__).parents[1]
 WRITTEN = ("table.md", "table.tex", "report.html")
@@ -265,22 +265,6 @@ def test_figures_without_samples_are_removed(tmp_path: Path) -> None:
     bare = dataclasses.replace(results, samples={}, records=kept)
     assert figures.write(bare, tmp_path / "figures") == []
     assert not list((tmp_path / "figures").iterdir())
-
-
-class Page(HTMLParser):
-    """Collects tags, their attributes, headings and text of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def test_page_is_self_contained_and_accessible(built: Path) -> None:
