@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bench import machine, memorization, plan, registry, runner, scenarios, store
+from bench import handbook, machine, memorization, plan, references, registry, runner, scenarios, store
 from bench.config import Config
-from bench.interface import UsageError
+from bench.interface import Method, UsageError
 from bench.recipe import load_recipe
 
 
@@ -94,6 +94,7 @@ def _audit(planned: plan.Plan) -> dict[str, Any]:
                 "labels_only": attack.views,
                 "summary": registry.summary("attacks", known[name]),
                 "cite": attack.cite,
+                "source": _source(attack.cite),
                 "settings": attack.model_dump(mode="json"),
             }
             for name, attack in attacks.items()
@@ -125,6 +126,21 @@ def _summary(row: plan.Row, config: Config) -> str:
     return f"Weights made elsewhere, {models}" if row.given else registry.summary("methods", config.entry(row.name))
 
 
+def _source(cite: str) -> str:
+    """Authors, title, venue and year of what a key of the bibliography stands for; empty for none."""
+    entry = references.load().get(cite)
+    return references.full(entry, italics="") if entry else ""
+
+
+def _published(cls: type[Method]) -> dict[str, Any]:
+    """What a method's own file says of its paper, of where it differs from it and of what a request costs."""
+    return {
+        "source": _source(cls.cite),
+        "deviations": [{"lead": lead, "clauses": clauses} for lead, clauses in handbook.deviations(cls)],
+        "cost": cls.cost.replace(" x ", " × "),
+    }
+
+
 def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: dict[str, str]) -> dict[str, Any]:
     config = planned.config
     defaults = {name: info.default for name, info in type(row.method).model_fields.items()}
@@ -142,6 +158,7 @@ def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: d
         "summary": _summary(row, config),
         "needs": row.method.reads().words(),
         "cite": row.method.cite,
+        **_published(type(row.method)),
         "settings": settings,
         "tuned": {name: value for name, value in settings.items() if values[name] != defaults[name]},
         "files": [{"name": Path(file).name, "sha256": digest} for file, digest in row.given],

@@ -87,10 +87,10 @@ def page() -> str:
 def section(name: str) -> str:
     """What there is to know of one method: summary, docstring, facts, deviations, hyper-parameters."""
     cls = registry.load("methods", name)
-    told, deviations = split(cls)
+    told, _ = split(cls)
     parts = [f"## {registry.short_name(name)}", f"{_text(registry.summary('methods', name))}.", *map(_text, told)]
     parts.append("\n".join(f"- **{title}**: {text}" for title, text in _facts(name, cls)))
-    parts += map(_deviations, deviations)
+    parts += [_deviations(*one) for one in deviations(cls)]
     if cls.model_fields:
         rows = (_field(field, info) for field, info in cls.model_fields.items())
         parts.append(_table(("name", "type", "default", "range", "meaning"), rows))
@@ -107,14 +107,24 @@ def split(cls: type[Method]) -> tuple[list[str], list[str]]:
     return [text for text in paragraphs if text not in about], about
 
 
-def _deviations(text: str) -> str:
-    """The paragraph with its first words bold; many clauses that semicolons divide become a list."""
-    text = DEVIATIONS.sub(r"**\1**", _text(text), count=1)
-    lead, _, rest = text.partition(":** ")
-    clauses = re.split(r";\s+(?![^(]*\))", rest.rstrip("."))
-    if len(clauses) < 4 or ". " in rest:
-        return text
-    return "\n".join([f"{lead}:**\n", *(f"- {clause}" for clause in clauses)])
+def deviations(cls: type[Method]) -> list[tuple[str, list[str]]]:
+    """What a class's docstring says of deviations: first words and clauses, one clause where that is no long list."""
+    return [_clauses(text) for text in split(cls)[1]]
+
+
+def _clauses(text: str) -> tuple[str, list[str]]:
+    lead, rest = DEVIATIONS.split(text, maxsplit=1)[1:]
+    clauses = re.split(r";\s+(?![^(]*\))", rest.strip().rstrip("."))
+    listed = lead.endswith(":") and len(clauses) >= 4 and ". " not in rest
+    return lead, clauses if listed else [rest.strip()]
+
+
+def _deviations(lead: str, clauses: Sequence[str]) -> str:
+    """The first words bold; many clauses are a list."""
+    if len(clauses) > 1:
+        return "\n".join([f"**{lead}**\n", *(f"- {_text(clause)}" for clause in clauses)])
+    space = "" if clauses[0].startswith(":") else " "
+    return f"**{lead}**{space}{_text(clauses[0])}"
 
 
 def contract() -> list[tuple[str, str]]:

@@ -37,11 +37,11 @@ def short(entry: Mapping[str, str]) -> str:
     return f"{f'{names[0]} et al.' if len(names) > 2 else ' and '.join(names)} {entry['year']}"
 
 
-def full(entry: Mapping[str, str]) -> str:
-    """Authors, title in italics (Markdown), venue and year."""
+def full(entry: Mapping[str, str], *, italics: str = "*") -> str:
+    """Authors, title between the marks of Markdown for italics, venue and year."""
     names = [" ".join(reversed(author.split(", "))) for author in _authors(entry)]
     venue = next((entry[name] for name in VENUES if name in entry), "")
-    return f"{', '.join(names)}: *{entry['title']}*. {venue + ', ' if venue else ''}{entry['year']}"
+    return f"{', '.join(names)}: {italics}{entry['title']}{italics}. {venue + ', ' if venue else ''}{entry['year']}"
 
 
 def _authors(entry: Mapping[str, str]) -> list[str]:
