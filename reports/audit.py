@@ -12,7 +12,7 @@ from typing import Any
 from bench.interface import Record
 from bench.records import Results
 from reports import words
-from reports.grid import Table, line, methods
+from reports.grid import Place, Table, line, methods
 from reports.numbers import MISSING, REFERENCE, TOLERANCE, Numbers, alike, chance, fixed, with_interval
 
 Cell = Callable[[Numbers, str, int], str]  # numbers, method and step to the text of a cell
@@ -34,6 +34,7 @@ class Column:
     cell: Cell
     part: str | None = "forget"
     optional: bool = False  # not shown where there is no number, whatever the reason
+    scale: float = 1.0  # from the records' unit to that of the cells
 
     def known(self, run: Mapping[str, Any], numbers: Numbers) -> bool:
         """Whether any row has something to say here, were it the reason for which there is no number."""
@@ -79,8 +80,9 @@ def _table(
         return []
     heads = [("method", ""), *((column.head, _goal(run, column.goal)) for column in shown)]
     last = run["steps"] - 1
+    places = [Place(column.metric, column.part, last, column.scale) for column in shown]
     lines = [
-        line(run, numbers, method, [column.cell(numbers, method, last) for column in shown])
+        line(run, numbers, method, [column.cell(numbers, method, last) for column in shown], places=places)
         for method in rows or (REFERENCE, *methods(run))
     ]
     return [Table(name, caption, units, heads, lines, metrics=("", *(column.metric for column in shown)))]
@@ -96,8 +98,7 @@ def _attacks(run: dict[str, Any], numbers: Numbers) -> list[Table]:
     knowing = [one for one in attacks if one["knows"] == "unlearned"]
     others = sorted((one for one in knowing if one["name"] != headline), key=lambda one: bool(one.get("labels_only")))
     first = _headline(headline, run["audit"].get("margin", math.nan)) if headline else []
-    strangers = (one for kind in ("original", "model") for one in attacks if one["knows"] == kind)
-    rest = [_comparable(one) for one in strangers]
+    rest = [_comparable(one) for kind in ("original", "model") for one in attacks if one["knows"] == kind]
     models = run["audit"].get("models") or {}
     tested = f" ({models['unlearned_test']} of a method, {models['retrained_test']} retrained)" if models else ""
     found = "Areas under the ROC curve with 95 % intervals over test models"
@@ -135,17 +136,20 @@ def _headline(name: str, margin: float) -> list[Column]:
         Column(name, "AUC → 0.5", f"attack_auc:{name}", _interval(f"attack_auc:{name}")),
         Column("p", "if chance", f"attack_p:{name}", _p(f"attack_p:{name}")),
         Column("p", f"if beyond ± {margin:g}", f"attack_equivalence_p:{name}", _p(f"attack_equivalence_p:{name}")),
-        Column("TPR at 1 % FPR", "→ 1 %", f"attack_tpr_1:{name}", _rate(f"attack_tpr_1:{name}")),
-        Column("TPR at 0.1 % FPR", "→ 0.1 %", f"attack_tpr_01:{name}", _rate(f"attack_tpr_01:{name}"), optional=True),
+        _rare("TPR at 1 % FPR", "→ 1 %", f"attack_tpr_1:{name}"),
+        _rare("TPR at 0.1 % FPR", "→ 0.1 %", f"attack_tpr_01:{name}", optional=True),
     ]
+
+
+def _rare(head: str, goal: str, metric: str, *, optional: bool = False) -> Column:
+    return Column(head, goal, metric, _rate(metric), optional=optional, scale=100.0)
 
 
 def _areas(attacks: Sequence[Mapping[str, Any]]) -> list[list[Column]]:
     found = []
     for one in attacks:
-        metric = f"attack_auc:{one['name']}"
         seen = LABELS if one.get("labels_only") else OUTPUTS
-        found.append([Column(one["name"], f"AUC, {seen}", metric, _interval(metric))])
+        found.append([_column(one["name"], f"AUC, {seen}", f"attack_auc:{one['name']}")])
     return found
 
 
@@ -282,7 +286,7 @@ DIRECTION = [
 WHITEBOX = [
     Column("steps to relearn", "median, → pool", "relearn_steps", _plain("relearn_steps", 0)),
     _column("÷ pool", "→ 1", "relearn_ratio"),
-    Column("never relearned", "%, → pool", "relearn_censored", _plain("relearn_censored", 0, 100.0)),
+    Column("never relearned", "%, → pool", "relearn_censored", _plain("relearn_censored", 0, 100.0), scale=100.0),
     Column("fine-tuned error", "%, → pool", "recovered_error", _plain("recovered_error", 2)),
     _column("gap", "→ 0", "recovered_error_gap", signed=True),
     _column("recovered", "points, → pool", "recovery", signed=True),

@@ -16,17 +16,33 @@ Heads = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where the records have the number that a cell is made of; `step` is None for all requests together.
+
+    The records' number times `scale` is in the unit of the cell.
+    """
+
+    metric: str
+    part: str | None
+    step: int | None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of a table.
 
     `kind` is reference, anchor, method or, for a line without any number, failed. `remark` is `ok`, the reason for
-    which numbers are missing, or what was odd about some runs.
+    which numbers are missing, or what was odd about some runs. `step` is set where a table has a line per request.
+    `places` has one for every cell, None where it holds words; it is empty where the numbers are not of the records.
     """
 
     method: str
     kind: str
     cells: list[str]
     remark: str
+    step: int | None = None
+    places: tuple[Place | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,11 +77,16 @@ def line(
     cells: Sequence[str],
     step: int | None = None,
     said: Sequence[str] = (),
+    places: Sequence[Place | None] = (),
 ) -> Row:
-    """Numbers with the method's name before them, then the request's if `step` says which, and what is `said`."""
+    """Numbers with the method's name before them, then the request's if `step` says which, and what is `said`.
+
+    `places` are those of the `cells`.
+    """
     entry = next((entry for entry in run["methods"] if entry["name"] == method), None)
     remark = "ok" if entry is None else words.status(run, entry, numbers, step)
     empty = set(cells) <= {MISSING, NONE} and remark != "ok"
     kind = "failed" if empty else "reference" if entry is None else "anchor" if method in ANCHORS else "method"
     request = [] if step is None else [str(step + 1)]
-    return Row(method, kind, [words.row_name(run, method), *request, *said, *cells], remark)
+    before = [words.row_name(run, method), *request, *said]
+    return Row(method, kind, [*before, *cells], remark, step, (*(None for _ in before), *places))

@@ -10,7 +10,7 @@ from typing import Any
 from bench.records import Results
 from bench.verdict import Verdict
 from reports import audit, verdicts, words
-from reports.grid import NONE, Heads, Table, line, methods
+from reports.grid import NONE, Heads, Place, Table, line, methods
 from reports.numbers import (
     MISSING,
     REFERENCE,
@@ -92,7 +92,9 @@ def _measured(
     last, rows = run["steps"] - 1, []
     for method in (REFERENCE, *methods(run)):
         said = [verdicts.cell(run, found, method) if numbers.knows(method) else MISSING] if found else []
-        rows.append(line(run, numbers, method, _measured_cells(quantities, numbers, method, last), said=said))
+        cells = _measured_cells(quantities, numbers, method, last)
+        places = _measured_places(quantities, numbers, method, last)
+        rows.append(line(run, numbers, method, cells, said=said, places=places))
     return Table(name, caption, units, heads, rows, labels=2 if found else 1, metrics=tuple(metrics))
 
 
@@ -105,6 +107,15 @@ def _measured_cells(quantities: Sequence[Quantity], numbers: Numbers, method: st
         else:
             cells.append(with_interval(numbers.summary(*place)))
     return cells
+
+
+def _measured_places(quantities: Sequence[Quantity], numbers: Numbers, method: str, step: int) -> list[Place]:
+    places = []
+    for quantity in quantities:
+        part = quantity.at(numbers, method, step)
+        places += [Place(quantity.metric, part, step)]
+        places += [Place(f"{quantity.metric}_gap", part, step)] if quantity.has_gap else []
+    return places
 
 
 def _gap(quantity: Quantity, numbers: Numbers, method: str, step: int, *, interval: bool = True) -> str:
@@ -126,7 +137,10 @@ def _by_request(run: dict[str, Any], numbers: Numbers) -> Table:
     for method in (REFERENCE, *methods(run)):
         for step in range(run["steps"] if numbers.knows(method) else 1):
             cells = [_with_gap(quantity, numbers, method, step) for quantity in BY_REQUEST]
-            rows.append(line(run, numbers, method, [*cells, *_times(numbers, method, [step])], step))
+            parts = [(quantity.metric, quantity.at(numbers, method, step)) for quantity in BY_REQUEST]
+            places = [Place(metric, part, step) if part else None for metric, part in parts]
+            places += [Place("seconds_request", None, step)] * 2
+            rows.append(line(run, numbers, method, [*cells, *_times(numbers, method, [step])], step, places=places))
     return Table("requests", "Request by request", REQUEST_UNITS, heads, rows, by_request=True)
 
 
@@ -149,7 +163,10 @@ def _cost(run: dict[str, Any], numbers: Numbers) -> Table:
     units = f"Per run{together}; seconds are mean ± standard deviation over seeds"
     heads = [("method", ""), ("requests, s" if several else "request, s", "↓"), ("÷ retrain", "↓")]
     heads += [("prepare, s", "↓, once"), ("examples read", "↓"), ("peak memory", "↓")]
-    rows = [line(run, numbers, method, _cost_cells(numbers, method, steps)) for method in methods(run)]
+    rows = [
+        line(run, numbers, method, _cost_cells(numbers, method, steps), places=_cost_places(numbers, method, steps))
+        for method in methods(run)
+    ]
     metrics = ("", "seconds_request", "seconds_request", "seconds_prepare", "samples_read", "peak_bytes")
     return Table("cost", "What it cost in time and data", units, heads, rows, metrics=metrics)
 
@@ -157,14 +174,29 @@ def _cost(run: dict[str, Any], numbers: Numbers) -> Table:
 def _cost_cells(numbers: Numbers, method: str, steps: Sequence[int]) -> list[str]:
     request, share = _times(numbers, method, steps)
     prepared = seconds(*numbers.total(method, "seconds_prepare", None, steps[:1]))
-    peaks = [numbers.value(method, "peak_bytes", None, step) for step in steps]
+    peak = numbers.value(method, "peak_bytes", None, highest(numbers, method, steps))
     return [
         request,
         share,
         NONE if prepared == MISSING and request != MISSING else prepared,
         examples_read(numbers, method, steps),
-        memory(max((peak for peak in peaks if not math.isnan(peak)), default=math.nan)),
+        memory(peak),
     ]
+
+
+def _cost_places(numbers: Numbers, method: str, steps: Sequence[int]) -> list[Place]:
+    """The second is that of the share of retraining: the seconds it is made of."""
+    every = None if len(steps) > 1 else steps[0]
+    request = Place("seconds_request", None, every)
+    peak = Place("peak_bytes", None, highest(numbers, method, steps))
+    return [request, request, Place("seconds_prepare", None, steps[0]), Place("samples_read", None, every), peak]
+
+
+def highest(numbers: Numbers, method: str, steps: Sequence[int]) -> int:
+    """The request that took most memory, the first where none has a number."""
+    peaks = {step: numbers.value(method, "peak_bytes", None, step) for step in steps}
+    known = {step: peak for step, peak in peaks.items() if not math.isnan(peak)}
+    return max(known, key=known.__getitem__) if known else steps[0]
 
 
 def _times(numbers: Numbers, method: str, steps: Sequence[int]) -> list[str]:

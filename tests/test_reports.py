@@ -270,7 +270,8 @@ def test_figures_without_samples_are_removed(tmp_path: Path) -> None:
 def test_page_is_self_contained_and_accessible(built: Path) -> None:
     text = (built / "report.html").read_text(encoding="utf-8")
     page = Page(text)
-    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+    assert [attributes for tag, attributes in page.tags if tag in ("script", "link", "iframe")] == [{"type": "module"}]
+    assert "default-src 'none'" in text
     assert not re.search(r"url\(|@import|https?://", text)
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert images
