@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import __version__
 from bench.interface import SCENARIOS, UsageError
 
-VERBS = ("run", "audit", "tune", "list", "check", "report", "compare")
+VERBS = ("run", "audit", "tune", "list", "check", "report", "compare", "store")
 LISTS = ("methods", "scenarios", "datasets", "architectures", "attacks", "presets", "recipes")
 
 EXAMPLES = """\
@@ -25,6 +25,7 @@ examples:
   python run_benchmark.py audit --model mine.safetensors --request forget.json --architecture allcnn --dataset cifar10
   python run_benchmark.py report results/RUN
   python run_benchmark.py compare results/RUN --baseline baselines/ci.json
+  python run_benchmark.py store prune --keep 7d --keep results/RUN
 
 exit codes: 0 all ok, 1 a run failed or a number moved, 2 wrong usage, 130 interrupted (finished work is kept)
 """
@@ -72,7 +73,31 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("results", type=Path)
     compare.add_argument("--baseline", type=Path, required=True, help="baseline file (JSON)")
     compare.add_argument("--update-baseline", action="store_true", help="write the baseline from these results instead")
+    _add_store(verbs)
     return top
+
+
+def _add_store(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    store = verbs.add_parser("store", help="what is in a store, whether it is whole, and what of it may go")
+    acts = store.add_subparsers(dest="act", required=True, metavar="{ls,size,verify,prune}")
+    listing = acts.add_parser("ls", help="every entry with its size and age")
+    size = acts.add_parser("size", help="entries and bytes by kind")
+    verify = acts.add_parser("verify", help="read every entry; a damaged one is moved aside and later made again")
+    prune = acts.add_parser("prune", help="remove what is not to be kept; a run that needs it makes it anew")
+    prune.add_argument(
+        "--keep", action="append", required=True, metavar="KIND|AGE|RESULTS",
+        help="what stays: a kind (model), what was used lately (7d, 12h), or what the run of a results folder needs; "
+        "may be given several times",
+    )  # fmt: skip
+    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
+    for act in (listing, size, verify, prune):
+        _add_store_folder(act)
+
+
+def _add_store_folder(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--store", type=_folder, default=Path("store"), help="folder of finished work (default: %(default)s)"
+    )
 
 
 def _add_run(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -167,9 +192,7 @@ def _add_cell(verb: argparse.ArgumentParser, *, base: str, scenario: bool = True
     verb.add_argument("--download", action="store_true", help="get a published data set that is not in that folder")
     verb.add_argument("--time-limit", metavar="SECONDS", help="of a request, for methods that watch the clock (PGU)")
     verb.add_argument("--jobs", type=int, default=_cores(), help="processes that train models (default: %(default)s)")
-    verb.add_argument(
-        "--store", type=_folder, default=Path("store"), help="folder of finished work (default: %(default)s)"
-    )
+    _add_store_folder(verb)
 
 
 def _folder(text: str) -> Path:

@@ -255,6 +255,22 @@ def _compare(chosen: argparse.Namespace) -> int:
     return FAILED if moved else OK
 
 
+def _store(chosen: argparse.Namespace) -> int:
+    from bench import housekeeping
+    from bench.store import Store
+
+    entries = Store(chosen.store, create=False)
+    if chosen.act == "verify":
+        text, damaged = housekeeping.verify(entries)
+        print(text)
+        return FAILED if damaged else OK
+    if chosen.act == "prune":
+        print(housekeeping.prune(entries, chosen.keep, dry_run=chosen.dry_run))
+    else:
+        print(housekeeping.sizes(entries) if chosen.act == "size" else housekeeping.listing(entries))
+    return OK
+
+
 ACTS = {
     "run": _run,
     "audit": _audit,
@@ -263,4 +279,5 @@ ACTS = {
     "check": _check,
     "report": _report,
     "compare": _compare,
+    "store": _store,
 }

@@ -59,6 +59,7 @@ def describe(
         "memorization": memorization.summary(planned, entries),
         "undetected_samples": [len(scenarios.undetected(request)) for request in planned.requests],
         "methods": methods,
+        "entries": _entries(planned),
         "provenance": config.provenance,
         "published": config.published,
         "changes": list(config.changes),
@@ -72,6 +73,14 @@ def describe(
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": {name: round(seconds, 3) for name, seconds in clock.seconds.items()},
     }
+
+
+def _entries(planned: plan.Plan) -> dict[str, list[str]]:
+    """Keys of all entries of the store that the run read or made, by kind, for whoever wants to keep them."""
+    kinds: dict[str, set[str]] = {}
+    for _, kind, key in [*memorization.needed(planned), *planned.jobs()]:
+        kinds.setdefault(kind, set()).add(key)
+    return {kind: sorted(found) for kind, found in kinds.items()}
 
 
 def _audit(planned: plan.Plan) -> dict[str, Any]:

@@ -81,6 +81,12 @@ def jobs(models: list[Model]) -> Iterator[tuple[str, str, str]]:
     yield "score memorization", KIND, _key(models)
 
 
+def needed(planned: Plan) -> Iterator[tuple[str, str, str]]:
+    """The same for a plan whose draw is by the scores; nothing for any other."""
+    if planned.config.scenario_settings.needs_hardness:
+        yield from jobs(half_models(planned.config, planned.dataset))
+
+
 def _key(models: list[Model]) -> str:
     code = store.code_version(*(BENCH / file for file in CODE))
     return store.key(models=[model.key for model in models], code=code)

@@ -14,6 +14,7 @@ import json
 import os
 import struct
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from bench.records import require_folder, write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = (ROOT / "methods", ROOT / "attacks")
+ASIDE = "damaged"  # folder below the store of the entries that were moved aside
 ATTEMPTS = 100  # damaged entries that one command mends before it gives up
 T = TypeVar("T")
 
@@ -149,6 +151,13 @@ class Store:
 
     def get(self, kind: str, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and meta of an entry. Raises Damaged, after moving it aside, when it is not whole."""
+        found, path = self.read(kind, key), self.path(kind, key)
+        with contextlib.suppress(OSError):  # when it was used, which many file systems do not note by themselves
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+        return found
+
+    def read(self, kind: str, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The same, without a note that the entry was used."""
         from safetensors.numpy import load
 
         path = self.path(kind, key)
@@ -177,7 +186,7 @@ class Store:
         self.path(kind, key).unlink(missing_ok=True)
 
     def _set_aside(self, path: Path, error: Exception, read: os.stat_result) -> None:
-        aside = self.folder / "damaged" / path.name
+        aside = self.folder / ASIDE / path.name
         aside.parent.mkdir(exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             if os.stat(path).st_ino != read.st_ino:  # another process has made it again meanwhile

@@ -1,0 +1,177 @@
+"""Looks after a store: what is in it, whether it is whole, and what of it may go. All of it is safe during a run.
+
+A run that misses an entry which was removed under it plans again and makes it anew, so that removing costs time and
+never a number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]
+
+from bench import records
+from bench.interface import UsageError
+from bench.store import ASIDE, Damaged, Store
+
+UNITS = {"m": 60, "h": 3600, "d": 86_400}
+AGE = re.compile(r"(\d+)([mhd])")
+LEFTOVER = ".writing-*"  # what a process was writing when it was killed
+STALE = 3600  # seconds after which nobody writes it any more
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry: its kind and key, its bytes, and when it was last made or read, in seconds since 1970."""
+
+    kind: str
+    key: str
+    size: int
+    used: float
+
+
+def entries(store: Store) -> list[Entry]:
+    """Every entry, by kind and key; raises UsageError where there is no such folder."""
+    if not store.folder.is_dir():
+        raise UsageError(f"no store at {store.folder}; --store names another")
+    return sorted(_found(store), key=lambda one: (one.kind, one.key))
+
+
+def _found(store: Store) -> Iterator[Entry]:
+    for path in store.folder.glob("*/*/*.safetensors"):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            told = path.stat()
+            yield Entry(path.parts[-3], path.stem, told.st_size, max(told.st_mtime, told.st_atime))
+
+
+def listing(store: Store) -> str:
+    """A line an entry: kind, key, size and the days since it was used."""
+    now = time.time()
+    lines = [[one.kind, one.key, readable(one.size), f"{(now - one.used) / 86_400:.1f}"] for one in entries(store)]
+    return _table(lines, ["kind", "key", "size", "used, days ago"])
+
+
+def sizes(store: Store) -> str:
+    """A line a kind with the number of its entries and their bytes, then all of them."""
+    found = entries(store)
+    kinds = sorted({one.kind for one in found})
+    groups = [(kind, [one for one in found if one.kind == kind]) for kind in kinds] + [("all", found)]
+    return _table([[kind, len(own), readable(_bytes(own))] for kind, own in groups], ["kind", "entries", "size"])
+
+
+def verify(store: Store) -> tuple[str, int]:
+    """Read every entry; what is damaged is named, moved aside, and made again by the next run that needs it.
+
+    Returns:
+        What was found, in one line, and how many entries were damaged.
+    """
+    found, damaged = entries(store), 0
+    for one in found:
+        try:
+            _check(store, one)
+        except Damaged:
+            damaged += (store.folder / ASIDE / f"{one.key}.safetensors").is_file()  # or else it was removed meanwhile
+    left = len(_useless(store))
+    useless = f"; prune removes {left} useless files" if left else ""
+    return f"{len(found)} entries read, {damaged} damaged{useless}", damaged
+
+
+def _check(store: Store, one: Entry) -> None:
+    """Read an entry and leave the time of its last use as it was; raises Damaged."""
+    path = store.path(one.kind, one.key)
+    with contextlib.suppress(FileNotFoundError):
+        before = path.stat()
+        store.read(one.kind, one.key)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def prune(store: Store, keep: Sequence[str], *, dry_run: bool) -> str:
+    """Remove every entry that nothing in `keep` names, what was moved aside, and what killed processes left behind.
+
+    Args:
+        keep: each a kind (`model`), an age (`12h`, `7d`: entries made or read since), or a results folder, whose run
+            then needs to make nothing anew.
+        dry_run: only say what would go.
+
+    Raises:
+        UsageError: a word of `keep` is none of these, or the results are of a version that did not note its entries.
+    """
+    found = entries(store)
+    kinds, since, keys = _kept(keep, {one.kind for one in found})
+    gone = [one for one in found if not (one.kind in kinds or one.used >= since or (one.kind, one.key) in keys)]
+    left = _useless(store)
+    if not dry_run:
+        for one in gone:
+            store.drop(one.kind, one.key)
+        for path in left:
+            path.unlink(missing_ok=True)
+    verb = "would remove" if dry_run else "removed"
+    useless = f", and {len(left)} useless files" if left else ""
+    return f"{verb} {len(gone)} of {len(found)} entries, {readable(_bytes(gone))}{useless}"
+
+
+def _kept(keep: Sequence[str], there: Collection[str]) -> tuple[set[str], float, set[tuple[str, str]]]:
+    """Kinds, the time since which entries stay, and single entries."""
+    kinds: set[str] = set()
+    since, keys = float("inf"), set[tuple[str, str]]()
+    for word in keep:
+        if word in there:
+            kinds.add(word)
+        elif age := AGE.fullmatch(word):
+            since = min(since, time.time() - int(age[1]) * UNITS[age[2]])
+        elif Path(word).is_dir():
+            keys |= _needed(Path(word))
+        else:
+            known = ", ".join(sorted(there)) or "none yet"
+            raise UsageError(f"--keep takes a kind ({known}), an age such as 7d, or a results folder, got '{word}'")
+    return kinds, since, keys
+
+
+def _needed(results: Path) -> set[tuple[str, str]]:
+    """The entries that a run read or made; those of all runs below a folder of parts."""
+    folders = [path.parent for path in results.rglob("records.csv")]
+    if not folders:
+        raise UsageError(f"no results in {results}; --keep takes a results folder, a kind or an age such as 7d")
+    found: set[tuple[str, str]] = set()
+    for folder in folders:
+        noted = records.load(folder).run.get("entries")
+        if noted is None:
+            raise UsageError(f"{folder} does not note its entries, being of an earlier version; run its command again")
+        found |= {(kind, key) for kind, keys in noted.items() for key in keys}
+    return found
+
+
+def _useless(store: Store) -> list[Path]:
+    """Damaged entries that were moved aside, and files that nobody writes any more."""
+    found = list(store.folder.glob(f"{ASIDE}/*.safetensors"))
+    for path in store.folder.glob(f"*/*/{LEFTOVER}"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - STALE:
+                found.append(path)
+    return found
+
+
+def _bytes(found: Sequence[Entry]) -> int:
+    return sum(one.size for one in found)
+
+
+def readable(size: float) -> str:
+    """Bytes as `3.2 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def _table(lines: Sequence[Sequence[object]], heads: Sequence[str]) -> str:
+    text: str = tabulate(
+        lines, heads, tablefmt="github", disable_numparse=True, colalign=["left"] + ["right"] * (len(heads) - 1)
+    )
+    return text
