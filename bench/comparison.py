@@ -1,4 +1,4 @@
-"""Comparing methods that were measured on the same originals: paired tests, Holm's correction, ranks over settings.
+"""Comparing methods that were measured on the same originals or settings: a paired test, Holm's correction, ranks over settings.
 
 Values of methods are float64 `[models]`, paired by position, one per original; nan is a run that failed, and a failure
 is worse than any number.
@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import chdtrc, stdtr
+from scipy.special import chdtrc
 
 from bench import statistics
 
@@ -105,21 +105,6 @@ def signed_rank(a: ArrayLike, b: ArrayLike) -> float:
     return min(1.0, 2 * float(min(chances[: found + 1].sum(), chances[found:].sum())))
 
 
-def paired_t(a: ArrayLike, b: ArrayLike) -> float:
-    """Two-sided p-value of the paired t-test; pairs with a value that is not finite do not count.
-
-    nan for fewer than two pairs; differences that are all the same give 1 if they are 0, else 0.
-    """
-    x, y = _pairs(a, b)
-    if len(x) < 2:
-        return math.nan
-    gaps = x - y
-    if np.ptp(gaps) == 0:
-        return float(gaps[0] == 0)
-    t = gaps.mean() / (gaps.std(ddof=1) / math.sqrt(len(gaps)))
-    return 2 * float(stdtr(len(gaps) - 1, -abs(t)))
-
-
 def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if x.shape != y.shape:
@@ -172,8 +157,8 @@ def friedman(values: np.ndarray, best: Best = "smallest") -> float:
 def critical_difference(methods: int, blocks: int, alpha: float = ALPHA) -> float:
     """The difference of two average ranks that P. Nemenyi's test (1963) needs: q sqrt(k (k + 1) / 6 N).
 
-    q is the studentized range over sqrt 2: 3.73 ranks for 12 methods in 20 blocks. nan for fewer than two methods or
-    without a block.
+    q is the studentized range over sqrt 2: 3.73 ranks for 12 methods in 20 blocks. With two blocks it is more than
+    average ranks can differ, k - 1, whatever the number of methods. nan for fewer than two methods or without a block.
     """
     if methods < 2 or blocks < 1:
         return math.nan
@@ -181,6 +166,22 @@ def critical_difference(methods: int, blocks: int, alpha: float = ALPHA) -> floa
 
     q = float(studentized_range.ppf(1 - alpha, methods, np.inf)) / math.sqrt(2)
     return q * math.sqrt(methods * (methods + 1) / (6 * blocks))
+
+
+def not_told_apart(ranks: Sequence[float] | np.ndarray, difference: float) -> list[list[int]]:
+    """Groups of methods whose average ranks are all less than the critical difference apart, best group first.
+
+    Positions in `ranks`, best first; every method is in one group at least, and no group lies within another.
+    """
+    order = [int(at) for at in np.argsort(ranks, kind="stable")]
+    groups: list[list[int]] = []
+    reach = 0
+    for start, first in enumerate(order):
+        near = [at for at in order[start:] if at == first or ranks[at] - ranks[first] < difference]
+        if start + len(near) > reach:
+            groups.append(near)
+            reach = start + len(near)
+    return groups
 
 
 def _costs(values: np.ndarray, best: Best) -> np.ndarray:

@@ -19,15 +19,13 @@ p_values = st.lists(st.floats(0, 1) | st.just(math.nan), max_size=8)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_tests_match_scipy_where_nothing_is_tied(seed: int) -> None:
+def test_signed_rank_matches_scipy_where_nothing_is_tied(seed: int) -> None:
     a, b = np.random.default_rng(seed).normal(size=(2, 14))
     a += 0.3
     assert comparison.signed_rank(a, b) == pytest.approx(stats.wilcoxon(a, b, method="exact").pvalue, rel=1e-10)
-    assert comparison.paired_t(a, b) == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-10)
     a[3] = b[7] = math.nan
     kept = np.isfinite(a) & np.isfinite(b)
     assert comparison.signed_rank(a, b) == comparison.signed_rank(a[kept], b[kept])
-    assert comparison.paired_t(a, b) == pytest.approx(stats.ttest_rel(a[kept], b[kept]).pvalue, rel=1e-10)
 
 
 @given(few)
@@ -45,12 +43,11 @@ def test_smallest_possible_p(n: int, least: float) -> None:
     assert comparison.signed_rank(np.arange(1.0, n + 1), np.zeros(n)) == least
 
 
-def test_paired_tests_of_degenerate_values() -> None:
+def test_signed_rank_of_degenerate_values() -> None:
     same = np.full(6, 0.1)
-    assert comparison.signed_rank(same, same) == comparison.paired_t(same, same) == 1.0
-    assert comparison.paired_t(same + 1, same) == 0.0
+    assert comparison.signed_rank(same, same) == 1.0
     assert comparison.signed_rank([0.3, 0.1], [0.1 + 0.2, 0.1]) == 1.0, "rounding is no difference"
-    assert math.isnan(comparison.signed_rank([], [])) and math.isnan(comparison.paired_t([1.0], [2.0]))
+    assert math.isnan(comparison.signed_rank([], []))
     assert math.isnan(comparison.signed_rank([math.nan], [1.0]))
     with pytest.raises(ValueError, match="pairs"):
         comparison.signed_rank([1.0, 2.0], [1.0])
@@ -95,6 +92,28 @@ def test_friedman_of_degenerate_values() -> None:
 def test_critical_difference_of_twelve_methods(blocks: int, difference: float) -> None:
     assert comparison.critical_difference(12, blocks) == pytest.approx(difference, abs=0.005)
     assert math.isnan(comparison.critical_difference(1, blocks)) and math.isnan(comparison.critical_difference(12, 0))
+
+
+@given(st.integers(2, 30), st.integers(1, 2))
+def test_two_blocks_never_tell_methods_apart(methods: int, blocks: int) -> None:
+    assert comparison.critical_difference(methods, blocks) > methods - 1
+
+
+def test_groups_not_told_apart_by_hand() -> None:
+    ranks = [1.2, 4.9, 2.9, 3.5, 1.2]
+    assert comparison.not_told_apart(ranks, 2.0) == [[0, 4, 2], [2, 3], [3, 1]]
+    assert comparison.not_told_apart(ranks, 9.0) == [[0, 4, 2, 3, 1]]
+    assert comparison.not_told_apart(ranks, 0.0) == [[0], [4], [2], [3], [1]]
+    assert comparison.not_told_apart([], 1.0) == []
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=12), st.floats(0.1, 12))
+def test_two_methods_share_a_group_exactly_where_they_are_not_told_apart(ranks: list[int], difference: float) -> None:
+    groups = comparison.not_told_apart(ranks, difference)
+    for one, other in itertools.combinations(range(len(ranks)), 2):
+        together = any(one in group and other in group for group in groups)
+        assert together == (abs(ranks[one] - ranks[other]) < difference)
+    assert not any(set(one) < set(other) for one, other in itertools.permutations(groups, 2))
 
 
 def test_compare_orders_methods_and_shows_the_worse_ones() -> None:
