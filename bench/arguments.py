@@ -9,7 +9,8 @@ from pathlib import Path
 from bench import __version__
 from bench.interface import SCENARIOS, UsageError
 
-VERBS = ("run", "audit", "tune", "list", "check", "report", "compare", "store")
+VERBS = ("run", "audit", "tune", "list", "check", "report", "compare", "leaderboard", "store")
+CRITERIA = ("attack", "forget", "test", "cost")  # as in reports.cells, which is slower to import
 LISTS = ("methods", "scenarios", "datasets", "architectures", "attacks", "presets", "recipes")
 
 EXAMPLES = """\
@@ -26,6 +27,7 @@ examples:
   python run_benchmark.py report results/RUN
   python run_benchmark.py compare results/RUN --baseline baselines/ci.json
   python run_benchmark.py store prune --keep 7d --keep results/RUN
+  python run_benchmark.py leaderboard results --out leaderboard
 
 exit codes: 0 all ok, 1 a run failed or a number moved, 2 wrong usage, 130 interrupted (finished work is kept)
 """
@@ -73,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("results", type=Path)
     compare.add_argument("--baseline", type=Path, required=True, help="baseline file (JSON)")
     compare.add_argument("--update-baseline", action="store_true", help="write the baseline from these results instead")
+    _add_leaderboard(verbs)
     _add_store(verbs)
     return top
 
@@ -97,6 +100,24 @@ def _add_store(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-
 def _add_store_folder(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--store", type=_folder, default=Path("store"), help="folder of finished work (default: %(default)s)"
+    )
+
+
+def _add_leaderboard(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    leaderboard = verbs.add_parser(
+        "leaderboard",
+        help="rank methods over many results folders (needs no torch)",
+        description="One ranked table per scenario of all runs among and below the folders: average ranks over cells "
+        "(data set, network, recipe, request), which ranks are told apart, verdicts and failures.",
+    )
+    leaderboard.add_argument("results", nargs="+", type=_folder, metavar="DIR", help="folder that holds results")
+    leaderboard.add_argument(
+        "--by", choices=CRITERIA, default=CRITERIA[0],
+        help="what the order is by: the attack that decides, error on forget or test data, or time "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    leaderboard.add_argument(
+        "--out", type=_folder, default=Path("leaderboard"), help="where it is written (default: %(default)s)"
     )
 
 

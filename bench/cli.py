@@ -271,6 +271,16 @@ def _store(chosen: argparse.Namespace) -> int:
     return OK
 
 
+def _leaderboard(chosen: argparse.Namespace) -> int:
+    from bench import records
+    from reports import leaderboard
+
+    records.require_folder(chosen.out, "the leaderboard's folder", "--out")
+    print(leaderboard.build(chosen.results, chosen.out, chosen.by))
+    print(f"table, LaTeX, page and diagrams: {chosen.out}", file=sys.stderr)
+    return OK
+
+
 ACTS = {
     "run": _run,
     "audit": _audit,
@@ -280,4 +290,5 @@ ACTS = {
     "report": _report,
     "compare": _compare,
     "store": _store,
+    "leaderboard": _leaderboard,
 }

@@ -1,4 +1,4 @@
-"""Comparing methods that were measured on the same originals or settings: a paired test, Holm's correction, ranks over settings.
+"""Comparing methods that were measured on the same originals: a paired test, Holm's correction, ranks over settings.
 
 Values of methods are float64 `[models]`, paired by position, one per original; nan is a run that failed, and a failure
 is worse than any number.

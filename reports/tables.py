@@ -205,11 +205,18 @@ def _times(numbers: Numbers, method: str, steps: Sequence[int]) -> list[str]:
 
 def ratio(numbers: Numbers, method: str, steps: Sequence[int]) -> str:
     """Time of these requests as a share of retraining for the same requests."""
+    return share_text(share(numbers, method, steps))
+
+
+def share_text(value: float) -> str:
+    """A share of the time of retraining with two significant digits."""
+    return "< 0.001" if value < 0.001 else significant(value, 2)
+
+
+def share(numbers: Numbers, method: str, steps: Sequence[int]) -> float:
+    """Time of these requests as a share of retraining for the same requests, nan where either was not timed."""
     own, retrain = (numbers.total(name, "seconds_request", None, steps)[0] for name in (method, "retrain"))
-    if math.isnan(own) or not retrain > 0:
-        return MISSING
-    share = own / retrain
-    return "< 0.001" if share < 0.001 else significant(share, 2)
+    return own / retrain if retrain > 0 else math.nan
 
 
 def examples_read(numbers: Numbers, method: str, steps: Sequence[int]) -> str:
