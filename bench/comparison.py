@@ -6,6 +6,7 @@ is worse than any number.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -162,10 +163,14 @@ def critical_difference(methods: int, blocks: int, alpha: float = ALPHA) -> floa
     """
     if methods < 2 or blocks < 1:
         return math.nan
+    return _studentized_range(methods, alpha) / math.sqrt(2) * math.sqrt(methods * (methods + 1) / (6 * blocks))
+
+
+@functools.cache
+def _studentized_range(methods: int, alpha: float) -> float:
     from scipy.stats import studentized_range  # takes .6 s to import
 
-    q = float(studentized_range.ppf(1 - alpha, methods, np.inf)) / math.sqrt(2)
-    return q * math.sqrt(methods * (methods + 1) / (6 * blocks))
+    return float(studentized_range.ppf(1 - alpha, methods, np.inf))
 
 
 def not_told_apart(ranks: Sequence[float] | np.ndarray, difference: float) -> list[list[int]]:

@@ -80,15 +80,16 @@ def _units(ranking: Ranking) -> str:
     if not ranking.tells:
         return f"Cells: {len(ranking.cells)} that hold all {len(ranking.rows)} methods to rank"
     one = ranking.ranks[ranking.by]
-    over = "; ".join(_chance(HEADS[name], found) for name, found in ranking.ranks.items())
+    over = ", ".join(_chance(HEADS[name], found, one.cells) for name, found in ranking.ranks.items())
     return (
         f"Average ranks over {one.cells} cells, in order of {HEADS[ranking.by]}; critical difference "
         f"{ranking.difference:.2f} ranks (Nemenyi, 5 %); p of equal ranks (Friedman): {over}"
     )
 
 
-def _chance(head: str, found: Ranks) -> str:
-    return f"{head} {chance(found.p)} ({found.cells} cells)"
+def _chance(head: str, found: Ranks, cells: int) -> str:
+    fewer = f" ({found.cells} cells)" if found.cells < cells else ""
+    return f"{head} {chance(found.p)}{fewer}"
 
 
 def _warning(cells: Sequence[Cell], ranking: Ranking) -> str:
