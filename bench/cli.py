@@ -75,25 +75,39 @@ BUDGET_FLAGS = ("trials", "draws", "originals")
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from bench import config, preset
+    from bench import preset
 
-    _prepare(chosen)
-    flags = {name: getattr(chosen, name) for name in RUN_FLAGS}
+    prepare(chosen)
     if preset.parts(chosen.preset):
-        return _run_parts(chosen, flags)
-    resolved = config.resolve(chosen.preset, flags, chosen.changes)
-    from bench import benchmark
-
+        return _run_parts(chosen, _flags(chosen))
     if chosen.dry_run:
+        from bench import benchmark, config
+
+        resolved = config.resolve(chosen.preset, _flags(chosen), chosen.changes)
         print(benchmark.preview(resolved, chosen.store, chosen.jobs))
         return OK
+    text, failed, out = run_one(chosen)
+    print(text)
+    print(f"\ntable, LaTeX, figures and page: {out}", file=sys.stderr)
+    return FAILED if failed else OK
+
+
+def run_one(chosen: argparse.Namespace) -> tuple[str, bool, Path]:
+    """Carry out one run; returns its table as Markdown, whether a run of a method failed, and its folder."""
+    from bench import config
+
+    resolved = config.resolve(chosen.preset, _flags(chosen), chosen.changes)
+    from bench import benchmark
+
     out = benchmark.prepare_out(resolved, chosen.out)
     text, failed = benchmark.run(
         resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=_command(chosen)
     )
-    print(text)
-    print(f"\ntable, LaTeX, figures and page: {out}", file=sys.stderr)
-    return FAILED if failed else OK
+    return text, failed, out
+
+
+def _flags(chosen: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(chosen, name) for name in RUN_FLAGS}
 
 
 def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
@@ -120,7 +134,7 @@ def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
 def _audit(chosen: argparse.Namespace) -> int:
     from bench import choices, config, given, parts
 
-    _prepare(chosen)
+    prepare(chosen)
     parts.require_whole(chosen.preset, "audit")
     given.require_unchanged(chosen.changes)
     scenario, changes = given.request(chosen.request)
@@ -161,7 +175,7 @@ def _command(chosen: argparse.Namespace) -> str:
 def _tune(chosen: argparse.Namespace) -> int:
     from bench import config, parts, trials, tuned, tuner
 
-    _prepare(chosen)
+    prepare(chosen)
     parts.require_whole(chosen.preset, "tune")
     budget = trials.Budget(chosen.trials, chosen.draws, chosen.originals)
     flags = {name: getattr(chosen, name) for name in CELL_FLAGS}
@@ -180,7 +194,8 @@ def _tune(chosen: argparse.Namespace) -> int:
     return FAILED if any(outcome.failed for found in outcomes for outcome in found) else OK
 
 
-def _prepare(chosen: argparse.Namespace) -> None:
+def prepare(chosen: argparse.Namespace) -> None:
+    """Check what a command works with, and hand on where the data is."""
     if chosen.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, got {chosen.jobs}")
     if chosen.data_dir:

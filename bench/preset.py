@@ -224,7 +224,7 @@ def _lines(path: str, table: Mapping[str, Any]) -> Iterator[str]:
     own = {name: value for name, value in table.items() if name not in below}
     if path and own:
         yield f"\n[{path}]"
-    yield from (f"{_key(name)} = {_value(value)}" for name, value in own.items())
+    yield from (f"{_key(name)} = {literal(value)}" for name, value in own.items())
     for name, value in below.items():
         yield from _lines(f"{path}.{_key(name)}" if path else _key(name), value)
 
@@ -238,11 +238,12 @@ def _key(name: str) -> str:
     return name if bare else _quoted(name)
 
 
-def _value(value: Any) -> str:
+def literal(value: Any) -> str:
+    """A value as TOML writes it."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(str(k))} = {_value(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(str(k))} = {literal(v)}" for k, v in value.items()) + " }"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
+        return "[" + ", ".join(map(literal, value)) + "]"
     if isinstance(value, str) or value is None:
         return _quoted(NOTHING if value is None else value)
     return str(value).lower() if isinstance(value, bool) else repr(value)
