@@ -113,7 +113,7 @@ def _in_words(table: Table, row: Row) -> str:
 
 def _items(lines: Sequence[str]) -> str:
     items = "\n".join(rf"\item {latex.escape(line)}" for line in lines)
-    return f"\\begin{{itemize}}\\small\n{items}\n\\end{{itemize}}"
+    return f"\\begin{{itemize}}\\small\\raggedright\n{items}\n\\end{{itemize}}"
 
 
 def _environment(table: Table) -> str:

@@ -78,7 +78,7 @@ def _reads(entries: Sequence[Entry]) -> str:
 
 def _units(ranking: Ranking) -> str:
     if not ranking.tells:
-        return f"Cells: {len(ranking.cells)} that hold all {len(ranking.rows)} methods to rank"
+        return f"Cells that hold all methods to rank: {len(ranking.cells)}"
     one = ranking.ranks[ranking.by]
     over = ", ".join(_chance(HEADS[name], found, one.cells) for name, found in ranking.ranks.items())
     return (
