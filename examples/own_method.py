@@ -13,7 +13,7 @@ from bench import load, run
 mine = Path(__file__).with_name("ascent.py") if "__file__" in globals() else Path("ascent.py")
 found = run(
     scenario="sample_removal",
-    methods=[mine, f"{mine}+epochs=10", "neg_grad"],
+    methods=[mine, f"{mine}+lr=0.1", "neg_grad"],
     preset=os.environ.get("PRESET", "digits"),
 )
 

@@ -37,7 +37,7 @@ NOTES = (
     "may read: F forget set, R retained data, V validation data, S statistics of the training set from before the "
     "request, C true labels, I initial weights, T its own training. Who reads less solves a harder task: compare "
     "within the same letters.",
-    "indistinguishable, told apart (leaks or over-forgets), failed: in how many of the cells that count for the row; "
+    "indistinguishable; leaks or over-forgets; failed: in how many of the cells that count for the row; "
     "the other verdicts are not enough data.",
     f"{UNRANKED}: no rank. original and retrain are controls with a known answer and take none.",
     f"{TUNED}: values that a preset chose, which may differ between cells. What was changed by hand is in the row's "

@@ -65,7 +65,7 @@ def rank(cells: Sequence[Cell], by: str) -> Ranking:
     one that can tell rows apart before any other. Failures come last.
     """
     held = [frozenset(one.row for one in cell.entries if not one.control) for cell in cells]
-    known = [any(not math.isnan(one.values[by]) for one in cell.entries if not one.control) for cell in cells]
+    known = [_measured(cell, by) for cell in cells]
     rows = _shared([own for own, there in zip(held, known, strict=True) if there])
     chosen = tuple(at for at, own in enumerate(held) if known[at] and rows and rows <= own)
     names = sorted(rows)
@@ -90,10 +90,14 @@ def _tell(rows: int, cells: int) -> bool:
     return comparison.critical_difference(rows, cells) < rows - 1
 
 
+def _measured(cell: Cell, criterion: str) -> bool:
+    """Whether a cell has the criterion at all, were it on a control alone because all methods failed."""
+    return any(not math.isnan(one.values[criterion]) for one in cell.entries)
+
+
 def _ranks(cells: Sequence[Cell], rows: Sequence[str], criterion: str) -> Ranks:
-    found = [{one.row: one.values[criterion] for one in cell.entries} for cell in cells]
-    values = np.array([[own[row] for row in rows] for own in found]).reshape(len(cells), len(rows))
-    values = values[np.isfinite(values).any(axis=1)]
+    found = [{one.row: one.values[criterion] for one in cell.entries} for cell in cells if _measured(cell, criterion)]
+    values = np.array([[own[row] for row in rows] for own in found]).reshape(len(found), len(rows))
     average = comparison.average_ranks(values) if len(values) else np.full(len(rows), math.nan)
     return Ranks(dict(zip(rows, map(float, average), strict=True)), comparison.friedman(values), len(values))
 

@@ -30,7 +30,7 @@ def tables(scenario: str, cells: Sequence[Cell], ranking: Ranking) -> list[Table
 def _standing(scenario: str, cells: Sequence[Cell], ranking: Ranking) -> Table:
     order = [ranking.by, *(criterion for criterion in MEASURES if criterion != ranking.by)]
     heads = [("method", ""), ("may read", ""), ("group", ""), *((HEADS[one], "rank ↓") for one in order)]
-    heads += [("indistinguishable", "cells"), ("told apart", "cells"), ("failed", "cells")]
+    heads += [("indistinguishable", "cells"), ("leaks, over-forgets", "cells"), ("failed", "cells")]
     rows = [_line(row, kind, cells, ranking, order) for row, kind in _rows(cells, ranking)]
     units = _units(ranking)
     return Table(
@@ -95,7 +95,7 @@ def _chance(head: str, found: Ranks, cells: int) -> str:
 def _warning(cells: Sequence[Cell], ranking: Ranking) -> str:
     """What forbids reading the order as one of merit; nothing where a difference is found."""
     methods, count = len(ranking.rows), len(ranking.cells)
-    if not any(not math.isnan(entry.values[ranking.by]) for cell in cells for entry in cell.entries):
+    if all(math.isnan(entry.values[ranking.by]) for cell in cells for entry in cell.entries):
         return f"No cell has a number for {HEADS[ranking.by]}, so there are no ranks; --by names another criterion"
     if methods < 2:
         return "No two methods share a cell, so there is nothing to rank"

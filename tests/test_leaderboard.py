@@ -120,6 +120,13 @@ def test_a_failure_ranks_last_and_is_counted(five: Path) -> None:
     assert line.cells[-1] == "2 of 5"
 
 
+def test_where_all_failed_nobody_is_before_another(five: Path) -> None:
+    for number, name in itertools.product(range(5), "abc"):
+        say(five / f"run{number}", name, status="failed: out of memory")
+    ranking = rank(collect([five])["sample_removal"], "attack")
+    assert set(ranking.ranks["attack"].average.values()) == {2} and ranking.groups == ((0, 1, 2),)
+
+
 def test_only_cells_that_hold_all_ranked_methods_count(five: Path) -> None:
     say(five / "run4", "c", status="skipped: not for this scenario")
     write(five / "more", {"d": BEST}, started="2026-01-02")  # the cell of run0
