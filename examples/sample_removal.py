@@ -1,4 +1,4 @@
-"""Sample removal: an error like that of retraining does not mean that the samples are forgotten.
+"""Sample removal: methods with one and the same error on the forgotten samples can be far apart for an attacker.
 
 Runs as a script and, cell by cell, as a notebook (jupytext's percent format). PRESET names another preset.
 """
@@ -11,8 +11,8 @@ from bench import run
 found = run(scenario="sample_removal", methods=["scrub", "eu_k"], preset=os.environ.get("PRESET", "digits"))
 
 # %% [markdown]
-# By the paper's measure, the error on the forgotten samples, a gap near 0 is what one wants: here it is in percentage
-# points, with its 95 % interval.
+# By the paper's measure, the error on the forgotten samples, a gap of 0 to retraining is what one wants: here it is in
+# percentage points, with its 95 % interval.
 
 # %%
 gaps = found.summary.xs(("error_gap", "forget", 0), level=("metric", "part", "step"))
