@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 from jinja2 import Environment, StrictUndefined
 
 from bench.records import write_whole
-from reports import latex, markdown, standings, style
+from reports import latex, markdown, standings
 from reports.cells import TUNED, Cell, collect
 from reports.grid import Row, Table
 from reports.numbers import fixed
-from reports.rank_diagram import rank_diagram
 from reports.ranking import Ranking, rank
 from reports.standings import UNRANKED
 
@@ -82,6 +80,11 @@ def _unused(cells: Sequence[Cell]) -> list[str]:
 
 def _draw(scenario: str, ranking: Ranking, folder: Path) -> Diagram | None:
     """Write the diagram of a scenario, or remove that of an earlier build where there is none."""
+    import matplotlib as mpl  # here, so that a folder without results is refused at once
+
+    from reports import style
+    from reports.rank_diagram import rank_diagram
+
     name = f"ranks_{scenario}"
     with mpl.rc_context(style.STYLE):
         figure = rank_diagram(ranking)
