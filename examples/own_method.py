@@ -13,18 +13,19 @@ from bench import load, run
 mine = Path(__file__).with_name("ascent.py") if "__file__" in globals() else Path("ascent.py")
 found = run(
     scenario="sample_removal",
-    methods=[mine, f"{mine}+lr=0.1", "neg_grad"],
+    methods=[mine, f"{mine}+lr=1.0", "neg_grad"],
     preset=os.environ.get("PRESET", "digits"),
 )
 
 # %% [markdown]
-# The verdict, and what a row may read: `ascent` sees the forget set alone.
+# The verdict on each row, and its grounds.
 
 # %%
-print(found.verdicts[["verdict", "may_read"]])
+print(found.verdicts[["verdict", "reason"]].to_string())
 
 # %% [markdown]
-# What was forgotten is half of the story. The gap of the test error says what it cost.
+# What was forgotten is half of the story. The gap of the test error says what it cost: on the digits the small step
+# changes no answer, and the large one that forgets everything leaves a model that knows nothing.
 
 # %%
 for part in ("forget", "test"):

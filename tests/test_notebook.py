@@ -22,7 +22,7 @@ SAYS = {
     "class_removal": "taken_for",
     "incremental": "after 4",
     "depoisoning": "50% known",
-    "own_method": "ascent+lr=0.1",
+    "own_method": "ascent+lr=1.0",
 }
 
 
