@@ -35,11 +35,11 @@ def build_parts(folder: Path, parts: Sequence[str]) -> str:
 
     Raises UsageError where one of them is missing or damaged.
     """
-    from reports import markdown, published
+    from reports import against, markdown
 
     found = {part: load(folder / part) for part in parts}
     text = markdown.comparison(
-        "The paper's numbers and ours", published.tables(list(found.values())), published.notes(found)
+        "The paper's numbers and ours", against.tables(list(found.values())), against.notes(found)
     )
     write_whole(folder / "paper.md", text.encode())
     return text
@@ -47,10 +47,10 @@ def build_parts(folder: Path, parts: Sequence[str]) -> str:
 
 def _build(folder: Path) -> str:
     # Imported here, so that `import reports` costs a command line that builds nothing next to nothing.
-    from reports import figures, latex, markdown, page, published, tables
+    from reports import against, figures, latex, markdown, page, tables
 
     results = load(folder)
-    rows = [*tables.build(results), *published.tables([results])]
+    rows = [*tables.build(results), *against.tables([results])]
     text = markdown.page(results, rows)
     write_whole(folder / "table.md", text.encode())
     write_whole(folder / "table.tex", latex.document(results, rows).encode())

@@ -28,9 +28,9 @@ def entropy_histograms(results: Results) -> Figure | None:
         return None
     shape = (steps, len(methods)) if steps > 1 else style.grid_shape(len(methods))
     figure, grid = style.panels(*shape, height=1.0 if steps > 1 else 1.4, left=0.72 if steps > 1 else 0.55)
-    edges = _edges(results, methods)
+    edges = shared_edges(results, methods)
     shares = entropy_shares(results, methods, edges)
-    _limit(grid, edges, shares)
+    limit(grid, edges, shares)
     places = [(method, step) for step in range(steps) for method in methods]
     axes = [ax for row in grid for ax in row]
     for ax, (method, step) in zip(axes, places, strict=False):
@@ -50,7 +50,7 @@ def _pool_label(results: Results) -> str:
     return label if results.run["steps"] > 1 or math.isnan(floor) else f"{label}, W1 floor {fixed(floor)}"
 
 
-def _edges(results: Results, methods: Sequence[str]) -> Array:
+def shared_edges(results: Results, methods: Sequence[str]) -> Array:
     """Shared bin edges: as fine as the smallest method allows, as low as the pool and the original go."""
     samples = results.samples
     count = min(samples[f"log_entropy/{method}/0"].size for method in methods)
@@ -82,21 +82,26 @@ def pieces(shares: Array, edges: Array) -> list[tuple[Array, Array]]:
 
 def _panel(ax: Axes, results: Results, edges: Array, shares: Shares, method: str, step: int) -> None:
     color, _ = style.look(results.run, method)
-    for name, ink in ((REFERENCE, style.POOL), (method, color)):
-        own = shares[name, step]
-        for share, (heights, borders) in zip((own[0], 1, own[-1]), pieces(own, edges), strict=True):
-            if not own.any():
-                continue
-            if share and name == REFERENCE:
-                ax.stairs(heights, borders, fill=True, color=ink)
-            elif share:
-                ax.stairs(heights, borders, color=ink, linewidth=1.1)  # solid: dashes would hide in the steps
-            if heights.size == 1 and heights[0] > ax.get_ylim()[1]:
-                _name_clipped(ax, float(share), borders, own=name == method)
-    record = Numbers(results.records).summary(method, "log_entropy_w1", "forget", step)
-    style.title(ax, method, "" if record is None else f" · W1 {fixed(record.value)}")
+    draw(ax, shares[REFERENCE, step], edges, style.POOL, filled=True)
+    draw(ax, shares[method, step], edges, color)
+    title(ax, results, method, step, method)
     if not shares[method, step].any():
         ax.text(0.5, 0.9, "no finite value", transform=ax.transAxes, ha="center", va="top")
+
+
+def draw(ax: Axes, own: Array, edges: Array, ink: str, *, filled: bool = False, width: float = 1.1) -> None:
+    """One distribution, shares `[bins + 2]`; that of the pool is filled. A bar taller than the panel has its share."""
+    for share, (heights, borders) in zip((own[0], 1, own[-1]), pieces(own, edges), strict=True):
+        if share and own.any():  # solid: dashes would hide in the steps
+            ax.stairs(heights, borders, fill=filled, color=ink, linewidth=0 if filled else width)
+        if own.any() and heights.size == 1 and heights[0] > ax.get_ylim()[1]:
+            _name_clipped(ax, float(share), borders, own=not filled)
+
+
+def title(ax: Axes, results: Results, method: str, step: int, name: str) -> None:
+    """Name a panel and say how far the method's log-entropies are from the pool's."""
+    record = Numbers(results.records).summary(method, "log_entropy_w1", "forget", step)
+    style.title(ax, name, "" if record is None else f" · W1 {fixed(record.value)}")
 
 
 def _name_clipped(ax: Axes, share: float, borders: Array, *, own: bool) -> None:
@@ -106,7 +111,7 @@ def _name_clipped(ax: Axes, share: float, borders: Array, *, own: bool) -> None:
             color=style.INK if own else "#767676", fontsize=6.5, va="top", ha="left")  # fmt: skip
 
 
-def _limit(grid: list[list[Axes]], edges: Array, shares: Shares) -> None:
+def limit(grid: list[list[Axes]], edges: Array, shares: Shares) -> None:
     """Shared limits that leave out empty ends, and ticks that name the under- and overflow bars."""
     occupied = np.flatnonzero(np.sum(list(shares.values()), axis=0)[1:-1])
     bar = BAND * (edges[-1] - edges[0])

@@ -1,11 +1,11 @@
-"""Our numbers beside the published ones of the PGU paper, which `paper.toml` holds."""
+"""One published number of the PGU paper, which `paper.toml` holds, and ours beside it."""
 
 from __future__ import annotations
 
 import functools
 import math
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,11 @@ from bench.records import Results
 from bench.statistics import explained_difference
 from reports import words
 from reports.departures import departures
-from reports.grid import Heads, Row, Table
 from reports.numbers import MISSING, REFERENCE, Numbers, fixed, mean_sd, seconds
 
 SOURCE = Path(__file__).with_name("paper.toml")
-HEADS: Heads = [("method", ""), ("quantity", ""), ("published", "mean ± sd"), ("ours", "mean ± sd (n)"),
-                ("difference", "ours − published")]  # fmt: skip
 NOT_RUN = "not run"
+UNPRINTED = "–"  # where the paper has no number
 RATIO, RATIO_DIGITS = "time ÷ retraining", 3
 
 
@@ -64,29 +62,22 @@ class Estimate:
         return Estimate(mean, abs(mean) * relative, min(self.n, other.n))
 
 
+@dataclass(frozen=True)
+class Ours:
+    """What of our runs stands beside a column of the paper: a run, its numbers, and the step (the request)."""
+
+    run: Mapping[str, Any]
+    numbers: Numbers
+    step: int
+
+
 @functools.cache
 def paper() -> dict[str, Any]:
     """The contents of `paper.toml`."""
     return tomllib.loads(SOURCE.read_text(encoding="utf-8"))
 
 
-def tables(runs: Sequence[Results]) -> list[Table]:
-    """One table for each published table that some of the runs reproduce; [] where none does."""
-    found: dict[str, list[Results]] = {}
-    for results in runs:
-        if name := _published(results.run)[0]:
-            found.setdefault(name, []).append(results)
-    return [_table(paper()[name], found[name]) for name in sorted(found)]
-
-
-def notes(runs: Mapping[str, Results]) -> list[str]:
-    """How to read the tables, and which runs, by their folders, have no published numbers."""
-    bare = [folder for folder, results in runs.items() if not _published(results.run)[0]]
-    lines = [f"Without published numbers, see their tables and figures: {', '.join(bare)}."] if bare else []
-    return [*([words.PUBLISHED] if len(bare) < len(runs) else []), *lines]
-
-
-def _published(run: Mapping[str, Any]) -> tuple[str, str]:
+def stands_for(run: Mapping[str, Any]) -> tuple[str, str]:
     """The published table that a run reproduces and the column, if it is one of several runs; empty for none."""
     name, _, column = str(run.get("published", "")).partition(".")
     table = paper().get(name)
@@ -96,130 +87,110 @@ def _published(run: Mapping[str, Any]) -> tuple[str, str]:
     return (name, column) if column in known else ("", "")
 
 
-def _table(published: Mapping[str, Any], runs: Sequence[Results]) -> Table:
-    order, runs = list(published["rows"]), sorted(runs, key=lambda one: _columns(published, one.run)[0][0])
-    rows = [row for results in runs for row in _rows(published, results)]
-    rows.sort(key=lambda row: order.index(row.method))  # a method's rows together, also where runs are several
-    repeats = f" ({paper()['runs']} runs)" if any(map(_has_deviation, published["rows"].values())) else ""
-    units = f"Published: {paper()['source']}, {published['name']}{repeats}. {published['words']}"
-    caption, setting = f"Against the paper: {published['name']}", _departures(published, runs)
-    recipes = ", ".join(dict.fromkeys(results.run.get("recipe", {}).get("name", "unnamed") for results in runs))
-    units += "" if setting else f". This is the paper's setting, with the recipe {recipes}"
-    return Table("paper", caption, units, HEADS, rows, labels=2, warning=setting)
-
-
-def _has_deviation(row: Mapping[str, Any]) -> bool:
-    return any(len(cell) > 1 for cells in _cells(row).values() for cell in cells)
-
-
-def _departures(published: Mapping[str, Any], runs: Sequence[Results]) -> str:
-    """How far the runs are from the paper's setting, in words; empty where they are in it."""
-    found: dict[str, None] = {}
-    for results in runs:
-        column = _columns(published, results.run)[0][2]
-        found |= dict.fromkeys(departures(results.run, published, column, paper()["runs"]))
-    return f"Not the paper's setting: {', '.join(found)}" if found else ""
-
-
-def _columns(published: Mapping[str, Any], run: Mapping[str, Any]) -> list[tuple[int, int, dict[str, Any]]]:
+def columns(published: Mapping[str, Any], run: Mapping[str, Any]) -> list[tuple[int, int, dict[str, Any]]]:
     """What of the paper's columns a run reproduces: the column's place, our step, and what the column says."""
     listed = list(enumerate(published["columns"]))
     if not published.get("runs_apart"):
         return [(place, place, column) for place, column in listed]
-    return [(place, 0, column) for place, column in listed if column["name"] == _published(run)[1]]
+    return [(place, 0, column) for place, column in listed if column["name"] == stands_for(run)[1]]
 
 
-def _cells(row: Mapping[str, Any]) -> dict[str, list[list[float]]]:
-    return {name: row[name] for name in QUANTITIES if name in row}
+def reported(row: Mapping[str, Any]) -> list[str]:
+    """The quantities that one of the paper's rows has, as it orders them, and the share of the time of retraining."""
+    shared = [RATIO] if "seconds" in row and row["ours"] != "retrain" else []
+    return [*(name for name in row if name in QUANTITIES), *shared]
 
 
-def _rows(published: Mapping[str, Any], results: Results) -> Iterator[Row]:
-    """A line for each method of the paper, quantity and column; the first of a method tells what was odd."""
-    run, numbers = results.run, Numbers(results.records)
-    for method, row in published["rows"].items():
-        same = row["ours"] == "retrain" or _letters(row["ours"]) == _letters(method)
-        label = method if same else f"{method} ({row['ours']})"
-        remark = _odd(run, numbers, row["ours"])
-        for said, place, line in _lines(published, run, numbers, row):
-            column = published["columns"][place]["name"]
-            yield Row(method, "method", [label, f"{column}: {said}" if column else said, *line], remark)
-            remark = "ok"
+def title(quantity: str) -> str:
+    """The name of a quantity as a table says it."""
+    return QUANTITIES[quantity].name if quantity in QUANTITIES else quantity
 
 
-def _odd(run: Mapping[str, Any], numbers: Numbers, method: str) -> str:
+def setting(published: Mapping[str, Any], runs: Sequence[Results]) -> str:
+    """How far the runs are from the paper's setting, in words; empty where they are in it."""
+    found: dict[str, None] = {}
+    for results in runs:
+        column = columns(published, results.run)[0][2]
+        found |= dict.fromkeys(departures(results.run, published, column, paper()["runs"]))
+    return f"Not the paper's setting: {', '.join(found)}" if found else ""
+
+
+def credit(published: Mapping[str, Any], runs: Sequence[Results]) -> str:
+    """Where the published numbers are from, what the paper says beside them, and our recipe in its setting."""
+    repeats = f" ({paper()['runs']} runs)" if any(map(_has_deviation, published["rows"].values())) else ""
+    source = f"Published: {paper()['source']}, {published['name']}{repeats}. {published['words']}"
+    recipes = ", ".join(dict.fromkeys(one.run.get("recipe", {}).get("name", "unnamed") for one in runs))
+    same = bool(runs) and not setting(published, runs)
+    return source + (f". This is the paper's setting, with the recipe {recipes}" if same else "")
+
+
+def _has_deviation(row: Mapping[str, Any]) -> bool:
+    return any(len(cell) > 1 for name in QUANTITIES for cell in row.get(name, ()))
+
+
+def odd(run: Mapping[str, Any], numbers: Numbers, method: str) -> str:
     """What was odd about some runs of a method that has numbers; `ok` for any other, whose cells say why."""
     entry = next((entry for entry in run["methods"] if entry["name"] == method), None)
     return words.status(run, entry, numbers) if entry is not None and entry["status"] == "ok" else "ok"
 
 
-def _letters(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
+def beside(
+    published: Mapping[str, Any], name: str, quantity: str, place: int, ours: Ours | None
+) -> tuple[str, str, str]:
+    """Published, ours and the difference of one number, of one of the paper's rows and columns.
+
+    `ours` is None where there is no run of ours; the paper may have no number either.
+    """
+    row = published["rows"][name]
+    if row["ours"] == "original" and quantity in ("seconds", RATIO):  # to leave the model as it is takes no time
+        return UNPRINTED, UNPRINTED, UNPRINTED
+    if quantity == RATIO:
+        return _ratio(published, row, place, ours)
+    known, cell = QUANTITIES[quantity], row[quantity][place] if quantity in row else ()
+    theirs, found = _theirs(cell, known.rounding), _ours(row["ours"], known, ours)
+    printed = _printed(cell, known) or UNPRINTED
+    if isinstance(found, str):
+        return printed, found, MISSING
+    if known.metric == "seconds_request":
+        return printed, f"{seconds(found.mean, found.sd)} ({found.n})", "not compared" if cell else UNPRINTED
+    shown = f"{mean_sd(found.mean, found.sd, known.digits)} ({found.n})"
+    return printed, shown, difference(found, theirs, known.digits, known.rounding)
 
 
-def _lines(
-    published: Mapping[str, Any], run: Mapping[str, Any], numbers: Numbers, row: Mapping[str, Any]
-) -> Iterator[tuple[str, int, list[str]]]:
-    """Of one of the paper's rows: what is compared, the column's place and the three cells."""
-    columns, ours = _columns(published, run), row["ours"]
-    for name, cells in _cells(row).items():
-        quantity = QUANTITIES[name]
-        for place, step, _ in columns:
-            yield quantity.name, place, _line(run, numbers, ours, quantity, cells[place], step)
-    if "seconds" in row and ours != "retrain":
-        whole = published["rows"][_retrained(published)]["seconds"]
-        for place, step, _ in columns:
-            yield RATIO, place, _ratio(run, numbers, ours, row["seconds"][place], whole[place], step)
-
-
-def _retrained(published: Mapping[str, Any]) -> str:
-    """What the paper calls retraining in this table."""
-    names = [str(method) for method, row in published["rows"].items() if row["ours"] == "retrain"]
-    return names[0]
-
-
-def _line(
-    run: Mapping[str, Any], numbers: Numbers, method: str, quantity: Quantity, cell: Sequence[float], step: int
-) -> list[str]:
-    """Published, ours and the difference of one number."""
-    theirs, ours = _theirs(cell, quantity.rounding), _ours(run, numbers, method, quantity, step)
-    printed = _printed(cell, quantity)
-    if isinstance(ours, str):
-        return [printed, ours, MISSING]
-    if quantity.metric == "seconds_request":
-        return [printed, f"{seconds(ours.mean, ours.sd)} ({ours.n})", "not compared"]
-    shown = f"{mean_sd(ours.mean, ours.sd, quantity.digits)} ({ours.n})"
-    return [printed, shown, difference(ours, theirs, quantity.digits, quantity.rounding)]
-
-
-def _ratio(
-    run: Mapping[str, Any], numbers: Numbers, method: str, cell: Sequence[float], whole: Sequence[float], step: int
-) -> list[str]:
+def _ratio(published: Mapping[str, Any], row: Mapping[str, Any], place: int, ours: Ours | None) -> tuple[str, str, str]:
     """The same of the share of the time that retraining takes."""
-    theirs = _theirs(cell).over(_theirs(whole))
-    printed = mean_sd(theirs.mean, theirs.sd, RATIO_DIGITS)
-    own, retrain = (_ours(run, numbers, name, QUANTITIES["seconds"], step) for name in (method, "retrain"))
+    whole = next(other for other in published["rows"].values() if other["ours"] == "retrain")
+    if row is whole:
+        return UNPRINTED, UNPRINTED, UNPRINTED
+    theirs = _theirs(row["seconds"][place] if "seconds" in row else ()).over(_theirs(whole["seconds"][place]))
+    printed = UNPRINTED if math.isnan(theirs.mean) else mean_sd(theirs.mean, theirs.sd, RATIO_DIGITS)
+    own, retrain = (_ours(name, QUANTITIES["seconds"], ours) for name in (row["ours"], "retrain"))
     if isinstance(own, str):
-        return [printed, own, MISSING]
+        return printed, own, MISSING
     if isinstance(retrain, str):
-        return [printed, retrain, MISSING]
-    ours = own.over(retrain)
-    shown = f"{mean_sd(ours.mean, ours.sd, RATIO_DIGITS)} ({ours.n})"
-    return [printed, shown, difference(ours, theirs, RATIO_DIGITS, 0.0)]
+        return printed, retrain, MISSING
+    found = own.over(retrain)
+    shown = f"{mean_sd(found.mean, found.sd, RATIO_DIGITS)} ({found.n})"
+    return printed, shown, UNPRINTED if printed == UNPRINTED else difference(found, theirs, RATIO_DIGITS, 0.0)
 
 
 def _theirs(cell: Sequence[float], rounding: float = 0.0) -> Estimate:
     """A published mean and deviation, which the print may have rounded down: 0.00 is not nothing."""
-    return Estimate(cell[0], cell[1] + rounding if len(cell) > 1 else math.nan, paper()["runs"])
+    mean = cell[0] if cell else math.nan
+    return Estimate(mean, cell[1] + rounding if len(cell) > 1 else math.nan, paper()["runs"])
 
 
 def _printed(cell: Sequence[float], quantity: Quantity) -> str:
-    """As the paper prints it: whole seconds are whole."""
-    digits = 0 if isinstance(cell[0], int) else quantity.digits
+    """As the paper prints it: whole seconds are whole; empty where it has no number."""
+    digits = 0 if cell and isinstance(cell[0], int) else quantity.digits
     return " ± ".join(fixed(value, digits) for value in cell)
 
 
-def _ours(run: Mapping[str, Any], numbers: Numbers, method: str, quantity: Quantity, step: int) -> Estimate | str:
+def _ours(method: str, quantity: Quantity, ours: Ours | None) -> Estimate | str:
     """Our number, or why there is none. That of retraining is the pool's, but its time."""
+    if ours is None:
+        return NOT_RUN
+    run, numbers, step = ours.run, ours.numbers, ours.step
     status = next((entry["status"] for entry in run["methods"] if entry["name"] == method), NOT_RUN)
     pooled = method == "retrain" and quantity.metric != "seconds_request"
     name = REFERENCE if pooled else method

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import ticker
@@ -17,6 +18,7 @@ from reports.curves import Array
 from reports.numbers import PAPERS_ATTACK, Numbers, with_interval
 
 FEW = 8  # models up to which a band holds them all: of more, the extremes would cover each other
+GRID = np.linspace(0, 1, 201)  # false positive rates of a linear axis
 Scores = tuple[Array, Array]  # of a method's models and of retrained ones, [models, samples]
 
 
@@ -42,7 +44,7 @@ def file_name(attack: str) -> str:
     return f"roc_{re.sub(r'[^A-Za-z0-9_-]+', '_', attack)}"
 
 
-def _scores(results: Results, attack: str) -> dict[str, Scores]:
+def scores_of(results: Results, attack: str) -> dict[str, Scores]:
     """The finite scores of every method that has them, by today's names of the arrays or by those of older runs."""
     found, samples, old = {}, results.samples, attack == PAPERS_ATTACK
     for entry in results.run["methods"]:
@@ -56,7 +58,7 @@ def _scores(results: Results, attack: str) -> dict[str, Scores]:
 
 
 def _figure(results: Results, attack: str) -> Figure | None:
-    scores = _scores(results, attack)
+    scores = scores_of(results, attack)
     if not scores:
         return None
     height = max(2.75, 0.4 + 0.33 * len(scores))  # the legend has two lines per method
@@ -66,46 +68,61 @@ def _figure(results: Results, attack: str) -> Figure | None:
     figure.subplots_adjust(left=0.07, right=0.775, bottom=bottom, top=top, wspace=0.26)
     lowest = min(curves.lowest_rate(others) for _, others in scores.values())
     for method, (own, others) in scores.items():
-        label = _label(results, attack, method)
-        _curve(linear, results, method, own, others, np.linspace(0, 1, 201), label)
+        look, name = style.look(results.run, method), label(results, attack, method, method)
+        curve(linear, own, others, GRID, look, name)
         # Each curve begins where its own retrained scores support it.
-        _curve(tails, results, method, own, others, np.geomspace(curves.lowest_rate(others), 1, 101), label)
-    _axes(linear, tails, lowest)
-    handles, labels = linear.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.8, top), title="AUC [95 % interval]",
-                  alignment="left", borderaxespad=0, handlelength=2.4, labelspacing=0.7)  # fmt: skip
+        curve(tails, own, others, np.geomspace(curves.lowest_rate(others), 1, 101), look, name)
+    linear_axes(linear)
+    _tail_axes(tails, lowest)
+    legend(figure, linear, (0.8, top))
     return figure
 
 
-def _label(results: Results, attack: str, method: str) -> str:
+def legend(figure: Figure, ax: Axes, corner: tuple[float, float]) -> None:
+    """The names and areas of the curves of `ax`, from this upper left corner on, in parts of the figure."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=corner, title="AUC [95 % interval]",
+                  alignment="left", borderaxespad=0, handlelength=2.4, labelspacing=0.7)  # fmt: skip
+
+
+def label(results: Results, attack: str, method: str, name: str) -> str:
+    """The name of a curve and, below it, the area under it."""
     numbers, last = Numbers(results.records), results.run["steps"] - 1
     area = with_interval(numbers.summary(method, f"attack_auc:{attack}", "forget", last))
-    return f"{style.shortened(method, 19)}\n{area}"
+    return f"{style.shortened(name, 19)}\n{area}"
 
 
-def _curve(ax: Axes, results: Results, method: str, own: Array, others: Array, grid: Array, label: str) -> None:
+def curve(ax: Axes, own: Array, others: Array, grid: Array, look: tuple[str, Any], name: str) -> None:
+    """Mean and band of the curves of one method, scores `[models, samples]`, in a color and dashes."""
     found = curves.rates(own, others, grid)
     if not len(found):
         return
-    color, dashes = style.look(results.run, method)
-    ax.plot(100 * grid, 100 * found.mean(0), color=color, linestyle=dashes, linewidth=1.2, label=label)
+    color, dashes = look
+    ax.plot(100 * grid, 100 * found.mean(0), color=color, linestyle=dashes, linewidth=1.2, label=name)
     if len(found) > 1:
         low, high = np.quantile(found, [0, 1] if len(found) <= FEW else [0.25, 0.75], axis=0)
         ax.fill_between(100 * grid, 100 * low, 100 * high, color=color, alpha=0.12, linewidth=0)
 
 
-def _axes(linear: Axes, tails: Axes, lowest: float) -> None:
-    chance = (np.linspace(0, 1, 201), np.geomspace(lowest, 1, 101))
-    for ax, grid in zip((linear, tails), chance, strict=True):
-        ax.set_xlabel("false positive rate, %")
-        ax.plot(100 * grid, 100 * grid, color="#999999", linewidth=0.7, zorder=1.9)
-    linear.set_ylabel("true positive rate, %")
-    linear.set(xlim=(0, 100), ylim=(0, 100))
+def linear_axes(ax: Axes) -> None:
+    """Axes in percent from 0 to 100, and the diagonal of chance."""
+    ax.set(xlabel="false positive rate, %", ylabel="true positive rate, %", xlim=(0, 100), ylim=(0, 100))
+    _diagonal(ax, GRID)
+
+
+def _tail_axes(ax: Axes, lowest: float) -> None:
+    """Axes that go down to the lowest false positive rate that can be told, both by powers."""
+    ax.set(xlabel="false positive rate, %", xscale="log", yscale="log", xlim=(100 * lowest, 100),
+           ylim=(100 * lowest, 100))  # fmt: skip
+    _diagonal(ax, np.geomspace(lowest, 1, 101))
     marks = (1, 2, 5) if lowest > 0.01 else (1,)
     decades = range(math.floor(math.log10(lowest)), 1)
     shares = [100 * mark * 10.0**power for power in decades for mark in marks if lowest <= mark * 10.0**power <= 1]
-    tails.set(xscale="log", yscale="log", xlim=(100 * lowest, 100), ylim=(100 * lowest, 100))
-    _plain_marks(tails, shares)
+    _plain_marks(ax, shares)
+
+
+def _diagonal(ax: Axes, grid: Array) -> None:
+    ax.plot(100 * grid, 100 * grid, color="#999999", linewidth=0.7, zorder=1.9)
 
 
 def _plain_marks(tails: Axes, shares: Sequence[float]) -> None:

@@ -59,23 +59,34 @@ def _figure(results: Results, part: str) -> Figure | None:
     methods = [m for m in _methods(run) if classes and numbers.value(m, SHARE + classes[0], part, last) >= 0]
     if not methods:
         return None
-    rows = classes + ([OTHERS] if len(classes) < len(_drawable(run)) else [])
+    rows = with_others(run, classes)
     longest = max(len(name) for name in rows)
     shape = style.grid_shape(len(methods))
     figure, grid = style.panels(*shape, height=0.25 + 0.17 * len(rows), left=0.3 + 0.06 * min(longest, 24))
     axes = [ax for row in grid for ax in row]
     for ax, method in zip(axes, methods, strict=False):
-        _panel(ax, results, numbers, method, part, rows)
+        draw(ax, results, method, part, rows, style.look(run, method)[0])
+        title(ax, results, method, part, method)
     style.blank(axes[len(methods) :])
-    axes[0].set_yticks(range(len(rows)), [style.shortened(name, 24) for name in rows])
-    axes[0].set_ylim(len(rows) - 0.4, -0.6)
-    axes[0].set_xlim(left=0)
+    name_rows(axes[0], rows)
     style.label_columns(grid, len(methods), "% of test samples" if part == "forget_test" else "% of forget samples")
-    floor = numbers.value(REFERENCE, TV, part, last)
-    noise = "" if math.isnan(floor) else f", TV floor {fixed(floor)}"
-    pool = f"{words.pool(run)}, {run['reference_models']} models{noise}"
-    style.pool_legend(figure, pool, "the method named above the panel")
+    style.pool_legend(figure, pool_label(results, part), "the method named above the panel")
     return figure
+
+
+def pool_label(results: Results, part: str) -> str:
+    """The pool, how many models it has, and the floor of the distance to it."""
+    run, numbers = results.run, Numbers(results.records)
+    floor = numbers.value(REFERENCE, TV, part, run["steps"] - 1)
+    noise = "" if math.isnan(floor) else f", TV floor {fixed(floor)}"
+    return f"{words.pool(run)}, {run['reference_models']} models{noise}"
+
+
+def name_rows(ax: Axes, rows: Sequence[str]) -> None:
+    """Name the classes beside the bars, the first one on top."""
+    ax.set_yticks(range(len(rows)), [style.shortened(name, 24) for name in rows])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlim(left=0)
 
 
 def _drawable(run: dict[str, Any]) -> list[str]:
@@ -99,8 +110,14 @@ def shown_classes(results: Results, numbers: Numbers) -> list[str]:
     return sorted(names, key=lambda name: (-share(REFERENCE, name), name))
 
 
-def _panel(ax: Axes, results: Results, numbers: Numbers, method: str, part: str, rows: Sequence[str]) -> None:
-    last, (color, _) = results.run["steps"] - 1, style.look(results.run, method)
+def with_others(run: dict[str, Any], classes: Sequence[str]) -> list[str]:
+    """The rows of bars: these classes and, where they are not all, the others together."""
+    return [*classes, *([OTHERS] if len(classes) < len(_drawable(run)) else [])]
+
+
+def draw(ax: Axes, results: Results, method: str, part: str, rows: Sequence[str], color: str) -> None:
+    """The bars of a method beside those of the pool."""
+    last, numbers = results.run["steps"] - 1, Numbers(results.records)
     places = np.arange(len(rows))
     rest = [name for name in _drawable(results.run) if name not in rows]
     for name, shift, fill in ((REFERENCE, -0.2, style.POOL), (method, 0.2, color)):
@@ -110,9 +127,13 @@ def _panel(ax: Axes, results: Results, numbers: Numbers, method: str, part: str,
             shares[-1] = float(np.nansum([numbers.value(name, SHARE + c, part, last) for c in rest]))
         whiskers = {"elinewidth": 0.7, "ecolor": "#444444"}
         ax.barh(places + shift, shares, 0.38, color=fill, xerr=np.nan_to_num(spread), error_kw=whiskers)
-    moved = numbers.value(method, TV, part, last)
-    style.title(ax, method, "" if math.isnan(moved) else f" · TV {fixed(moved)}")
     ax.tick_params(axis="y", length=0)
+
+
+def title(ax: Axes, results: Results, method: str, part: str, name: str) -> None:
+    """Name a panel and say how far the method's shares are from the pool's."""
+    moved = Numbers(results.records).value(method, TV, part, results.run["steps"] - 1)
+    style.title(ax, name, "" if math.isnan(moved) else f" · TV {fixed(moved)}")
 
 
 def caption(run: dict[str, Any], part: str) -> str:

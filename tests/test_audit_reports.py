@@ -17,6 +17,7 @@ from bench.interface import SCENARIOS, Record
 from bench.records import Results, load, save
 from bench.verdict import UNCLEAR
 from reports import (
+    against,
     audit,
     build,
     figures,
@@ -25,7 +26,6 @@ from reports import (
     markdown,
     metrics,
     page,
-    published,
     roc,
     tables,
     verdicts,
@@ -250,7 +250,7 @@ def test_both_names_of_the_papers_attack_are_understood(tmp_path: Path) -> None:
         assert numbers.has("attack_auc") and numbers.has("attack_auc:shadow_xgboost")
     for results in (new, old):
         run = results.run | {"published": "table1", "dataset": "cifar10", "architecture": "allcnn"}
-        [table] = published.tables([dataclasses.replace(results, run=run)])
+        [table] = against.tables([dataclasses.replace(results, run=run)])
         [row] = [row for row in table.rows if row.method == "PGU" and row.cells[1] == "attack AUC"]
         assert re.match(r"0\.5\d+ ", row.cells[3])
     text = " ".join(words.key(audited(new, headline=""), tables.build(audited(new, headline=""))))

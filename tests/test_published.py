@@ -11,7 +11,7 @@ import pytest
 from bench import preset
 from bench.records import load, save
 from bench.statistics import mean_interval
-from reports import build, build_parts, latex, published, tables
+from reports import against, build, build_parts, latex, published, tables
 from reports.departures import departures
 from reports.numbers import REFERENCE, Numbers
 from reports.published import Estimate, difference
@@ -135,7 +135,7 @@ def table1(tmp_path: Path) -> Path:
 
 def lines(folder: Path) -> dict[tuple[str, str], list[str]]:
     """The rows of the comparison by method and quantity."""
-    [table] = published.tables([load(folder)])
+    [table] = against.tables([load(folder)])
     return {(row.method, row.cells[1]): row.cells[2:] for row in table.rows}
 
 
@@ -176,7 +176,7 @@ def test_what_was_not_run_says_so(table1: Path, tmp_path: Path) -> None:
 
 
 def test_what_was_odd_about_a_method_stands_at_its_first_line(table1: Path) -> None:
-    [table] = published.tables([load(table1)])
+    [table] = against.tables([load(table1)])
     remarks = {(row.method, row.remark) for row in table.rows}
     first = [row for row in table.rows if row.method == "SCRUB"]
     assert first[0].remark == "not converged in 1 of 5 runs"
@@ -207,7 +207,7 @@ def test_a_ratio_has_the_deviation_of_both_times() -> None:
 
 def test_the_papers_setting_is_called_that(table1: Path) -> None:
     results = load(table1)
-    [table] = published.tables([results])
+    [table] = against.tables([results])
     assert results.run["shadow"]["train"] + results.run["shadow"]["validation"] == 45
     assert table.units.startswith("Published: Hoang et al., WACV 2024, Table 1 (5 runs).")
     assert table.units.endswith("This is the paper's setting, with the recipe allcnn_code")
@@ -261,7 +261,7 @@ def test_the_comparison_is_in_every_artefact(table1: Path) -> None:
 def test_a_run_of_another_kind_has_no_comparison(tmp_path: Path, name: str) -> None:
     """Of a preset's table only what fits the scenario: `--scenario` may have made another run of it."""
     results = load(made(tmp_path, "sample_removal", published=name))
-    assert published.tables([results]) == []
+    assert against.tables([results]) == []
     assert [table.name for table in tables.build(results)] == ["forgotten", "accuracy", "cost"]
 
 
