@@ -25,6 +25,7 @@ examples:
   python run_benchmark.py check path/to/my_method.py
   python run_benchmark.py audit --model mine.safetensors --request forget.json --architecture allcnn --dataset cifar10
   python run_benchmark.py report results/RUN
+  python run_benchmark.py report results/TABLE1 results/TABLE3 --out paper
   python run_benchmark.py compare results/RUN --baseline baselines/ci.json
   python run_benchmark.py store prune --keep 7d --keep results/RUN
   python run_benchmark.py leaderboard results --out leaderboard
@@ -70,7 +71,11 @@ def parser() -> argparse.ArgumentParser:
     report = verbs.add_parser(
         "report", help="rebuild table, LaTeX, figures and page from a results folder (needs no torch)"
     )
-    report.add_argument("results", type=Path)
+    report.add_argument("results", type=Path, nargs="+", metavar="DIR", help="results folder, or one of several parts")
+    report.add_argument(
+        "--out", type=_folder,
+        help="folder for the paper's tables and figures of all these runs (default: the results folder, if it is one)",
+    )  # fmt: skip
     compare = verbs.add_parser("compare", help="tell which numbers moved against a baseline")
     compare.add_argument("results", type=Path)
     compare.add_argument("--baseline", type=Path, required=True, help="baseline file (JSON)")

@@ -89,6 +89,7 @@ def _run(chosen: argparse.Namespace) -> int:
     text, failed, out = run_one(chosen)
     print(text)
     print(f"\ntable, LaTeX, figures and page: {out}", file=sys.stderr)
+    _tell_paper(out)
     return FAILED if failed else OK
 
 
@@ -110,6 +111,12 @@ def _flags(chosen: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(chosen, name) for name in RUN_FLAGS}
 
 
+def _tell_paper(out: Path) -> None:
+    """Say where the paper's tables and figures are, if any were made."""
+    if (out / "paper.tex").exists():
+        print(f"the paper's tables and figures in its own layout: {out / 'paper.md'} and paper.tex", file=sys.stderr)
+
+
 def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
     """Run a preset that has parts: everything is checked before any of them is carried out."""
     from bench import parts
@@ -128,6 +135,7 @@ def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
     )
     print(text)
     print(f"\ncomparison: {out / 'paper.md'}; table, LaTeX, figures and page of each part beside it", file=sys.stderr)
+    _tell_paper(out)
     return FAILED if failed else OK
 
 
@@ -251,9 +259,10 @@ def _report(chosen: argparse.Namespace) -> int:
     import reports
 
     try:
-        print(reports.build(chosen.results))
+        print(reports.report(chosen.results, chosen.out))
+        _tell_paper(chosen.out or chosen.results[0])
     except OSError as error:
-        raise UsageError(f"cannot write the report into {chosen.results}: {error}") from error
+        raise UsageError(f"cannot write the report into {', '.join(map(str, chosen.results))}: {error}") from error
     return OK
 
 

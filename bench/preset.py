@@ -22,9 +22,9 @@ from bench.recipe import FOLDER, Strict, describe, read_toml
 
 NOTHING = "none"  # what stands for the value None
 
-# The tables of reports/paper.toml, one column of it where a run makes only that.
+# The tables of reports/paper.toml, one column of it where a run makes only that, and the figure with a run of its own.
 Published = Literal[
-    "", "table1", "table2", "table3", "table4.5k", "table4.10k", "table4.15k", "table4.20k", "table4.25k"
+    "", "table1", "table2", "table3", "table4.5k", "table4.10k", "table4.15k", "table4.20k", "table4.25k", "figure4"
 ]
 
 

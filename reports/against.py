@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.records import Results
-from reports import published, words
+from reports import published
 from reports.grid import Heads, Row, Table
 from reports.numbers import Numbers
 from reports.published import Ours
@@ -23,13 +23,6 @@ def tables(runs: Sequence[Results]) -> list[Table]:
             found.setdefault(name, []).append(results)
     made = [_table(published.paper()[name], found[name]) for name in sorted(found)]
     return [table for table in made if table.rows]  # a figure has no numbers
-
-
-def notes(runs: Mapping[str, Results]) -> list[str]:
-    """How to read the tables, and which runs, by their folders, have no published numbers."""
-    bare = [folder for folder, results in runs.items() if not published.stands_for(results.run)[0]]
-    lines = [f"Without published numbers, see their tables and figures: {', '.join(bare)}."] if bare else []
-    return [*([words.PUBLISHED] if len(bare) < len(runs) else []), *lines]
 
 
 def _table(paper: Mapping[str, Any], runs: Sequence[Results]) -> Table:

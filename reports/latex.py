@@ -25,6 +25,7 @@ PREAMBLE = r"""% Keys of the citations: references.bib of the benchmark. To use 
 \usepackage[T1]{fontenc}
 \usepackage[a4paper,margin=15mm]{geometry}
 \usepackage{booktabs}
+\usepackage{graphicx}
 \setlength{\belowcaptionskip}{4pt}
 \renewcommand{\cite}[1]{}
 \begin{document}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]
 
 from bench.records import Results
 from reports import metrics, words
 from reports.grid import Table
+
+if TYPE_CHECKING:
+    from reports.pack import Section
 
 
 def page(results: Results, tables: Sequence[Table]) -> str:
@@ -23,11 +27,30 @@ def page(results: Results, tables: Sequence[Table]) -> str:
 
 
 def comparison(title: str, tables: Sequence[Table], notes: Sequence[str]) -> str:
-    """The page `paper.md` of several runs: their tables against the paper, and a few lines."""
+    """A page of tables of several runs, and a few lines."""
     blocks = [f"# {_plain(title)}"]
     for table in tables:
         blocks += [*_head(table), _grid(table, status=True)]
     return "\n\n".join([*blocks, *map(_plain, notes)]) + "\n"
+
+
+def pack(title: str, sections: Sequence[Section], gaps: Sequence[str], notes: Sequence[str]) -> str:
+    """The page `paper.md` of several runs: the paper's tables and figures, what was not run, and a few lines."""
+    blocks = [f"# {_plain(title)}"]
+    for section in sections:
+        if section.table is None:
+            blocks.append(f"## {section.title}")
+        else:
+            blocks += [*_head(section.table), _grid(section.table, status=True)]
+        blocks += map(_plain, section.lines)
+        for picture in section.pictures:
+            blocks += [
+                f"![{picture.title}](figures/{picture.name}.png)",
+                f"**{picture.title}.** {_plain(picture.caption)}",
+            ]
+    lists = (("Not run", gaps), ("How to read this", notes))
+    blocks += [f"## {head}\n\n" + "\n".join(f"- {_plain(line)}" for line in lines) for head, lines in lists if lines]
+    return "\n\n".join(blocks) + "\n"
 
 
 def _head(table: Table) -> list[str]:
@@ -41,7 +64,7 @@ def _grid(table: Table, *, status: bool) -> str:
     heads = [_plain(f"{head} {goal}".strip()) for head, goal in table.heads] + (["status"] if shown else [])
     lines = []
     for row in table.rows:
-        cells = row.cells + ([row.remark] if shown else [])
+        cells = row.cells + ([row.remark if row.method else ""] if shown else [])
         if row.kind == "failed" and not shown:
             cells = [*cells[:-1], row.remark.split(":")[0]]
         lines.append([_plain(cell) for cell in cells])

@@ -197,6 +197,10 @@ PUBLISHED = (
     "(Welch, and half a unit of the last printed digit); ≠ marks one that does not hold 0. Seconds are of different "
     "machines, so only their shares of retraining are compared, with the deviation that those of both times make."
 )
+LAYOUT = (
+    "In the paper's layout, below each other: ours, the paper's, and the difference, ours less the paper's; – stands "
+    "where the paper has no number. What differs from the paper's setting stands above a table."
+)
 FAILED = "Failed: the traceback of every failed run is in failures.txt, in the folder of the results."
 
 

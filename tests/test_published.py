@@ -11,7 +11,7 @@ import pytest
 from bench import preset
 from bench.records import load, save
 from bench.statistics import mean_interval
-from reports import against, build, build_parts, latex, published, tables
+from reports import against, build, latex, published, tables
 from reports.departures import departures
 from reports.numbers import REFERENCE, Numbers
 from reports.published import Estimate, difference
@@ -103,6 +103,7 @@ def test_every_published_table_that_a_preset_may_name_is_there() -> None:
 
 def test_every_row_holds_a_cell_for_every_column_and_known_quantities_only() -> None:
     for table in [value for value in published.paper().values() if isinstance(value, dict)]:
+        assert any(row["ours"] == "retrain" for row in table["rows"].values())
         for row in table["rows"].values():
             found = {name: value for name, value in row.items() if name != "ours"}
             assert set(found) <= set(published.QUANTITIES)
@@ -274,31 +275,3 @@ def test_an_incremental_run_is_compared_request_by_request(tmp_path: Path) -> No
         assert line[1].startswith(f"{numbers.value('pgu', 'error', 'forget', step):.2f} ± ")
     shares = [float(found["PGU", f"request {step}: time ÷ retraining"][0].split()[0]) for step in range(1, 5)]
     assert shares == [round(ours / whole, 3) for ours, whole in ((156, 1030), (161, 1020), (178, 1009), (172, 995))]
-
-
-def test_the_parts_of_a_table_are_one_comparison(tmp_path: Path) -> None:
-    for column in ("10k", "5k"):
-        made(tmp_path / column, "depoisoning", published=f"table4.{column}")
-    made(tmp_path / "figure4", "class_removal")
-    text = build_parts(tmp_path, ["10k", "5k", "figure4"])
-    assert text == (tmp_path / "paper.md").read_text(encoding="utf-8")
-    assert text.count("## Against the paper: Table 4") == 1
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "test accuracy" in line]
-    assert [row[:3] for row in rows[:2]] == [
-        ["Poisoned (original)", "5k: test accuracy, %", "86.07"],
-        ["Poisoned (original)", "10k: test accuracy, %", "79.32"],
-    ]
-    ours = 100 - Numbers(load(tmp_path / "5k").records).value("pgu", "error", "test")
-    assert any(row[:2] == ["PGU", "5k: test accuracy, %"] and row[3].startswith(f"{ours:.2f}") for row in rows)
-    assert text.rstrip().endswith("figure4.")
-    assert "**Not the paper's setting: data set digits" in text
-
-
-def test_a_folder_of_parts_is_rebuilt_as_a_whole(tmp_path: Path) -> None:
-    made(tmp_path / "table4" / "5k", "depoisoning", published="table4.5k")
-    made(tmp_path / "figure4", "class_removal")
-    text = build(tmp_path)
-    assert "Table 4" in text
-    assert (tmp_path / "table4" / "5k" / "report.html").exists()
-    assert (tmp_path / "figure4" / "table.md").exists()
-    assert (tmp_path / "paper.md").read_text(encoding="utf-8") == text
