@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 
 from bench.records import Results, write_whole
-from reports import latex, layout, markdown, paper_figures, published, style, words
+from reports import layout, markdown, paper_document, paper_figures, published, style, words
 from reports.grid import Table
 from reports.paper_figures import FIGURES
 
@@ -65,7 +65,7 @@ def write(runs: Mapping[str, Results], out: Path) -> str:
     text = markdown.pack(TITLE, sections, gaps if found else [], notes)
     write_whole(out / "paper.md", text.encode())
     if found:
-        write_whole(out / "paper.tex", _document(sections, gaps, notes).encode())
+        write_whole(out / "paper.tex", paper_document.text(TITLE, sections, gaps, notes).encode())
     return text
 
 
@@ -134,35 +134,3 @@ def _clear(folder: Path, drawn: set[str]) -> None:
     for name in FIGURES.keys() - drawn:
         for kind in ("png", "pdf"):
             (folder / f"{name}.{kind}").unlink(missing_ok=True)
-
-
-def _document(sections: Sequence[Section], gaps: Sequence[str], notes: Sequence[str]) -> str:
-    """The same as a LaTeX document, its tables and figures numbered as in the paper."""
-    blocks = [rf"\section*{{{latex.escape(TITLE)}}}"]
-    for section in sections:
-        if section.table is not None:
-            number = int(section.table.name.removeprefix("table")) - 1
-            blocks.append(rf"\setcounter{{table}}{{{number}}}")
-            blocks.append(latex.table_environment(section.table, section.run, {}))
-        blocks += map(_figure, section.pictures)
-    lines = [line for section in sections for line in section.lines]
-    blocks += [r"\clearpage", *_list("Runs", lines), *_list("Not run", gaps), *_list("How to read this", notes)]
-    return latex.PREAMBLE + "\n\n".join(blocks) + "\n\\end{document}\n"
-
-
-def _list(title: str, lines: Sequence[str]) -> list[str]:
-    items = "\n".join(rf"\item {latex.escape(line.replace('`', ''))}" for line in lines)
-    return [f"\\subsection*{{{title}}}\n\\begin{{itemize}}\\small\n{items}\n\\end{{itemize}}"] if lines else []
-
-
-def _figure(picture: Picture) -> str:
-    number = int(picture.name.removeprefix("figure")) - 1
-    lines = [
-        rf"\setcounter{{figure}}{{{number}}}",
-        r"\begin{figure*}[htbp]",
-        rf"\centering\includegraphics[width={picture.width:.2f}\textwidth]{{figures/{picture.name}.pdf}}",
-        rf"\caption{{{latex.escape(picture.caption)}}}",
-        rf"\label{{fig:{picture.name}}}",
-        r"\end{figure*}",
-    ]
-    return "\n".join(lines)
