@@ -89,6 +89,7 @@ def _run(chosen: argparse.Namespace) -> int:
     text, failed, out = run_one(chosen)
     print(text)
     print(f"\ntable, LaTeX, figures and page: {out}", file=sys.stderr)
+    _typeset(chosen, out)
     return FAILED if failed else OK
 
 
@@ -128,6 +129,7 @@ def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
     )
     print(text)
     print(f"\ncomparison: {out / 'paper.md'}; table, LaTeX, figures and page of each part beside it", file=sys.stderr)
+    _typeset(chosen, out)
     return FAILED if failed else OK
 
 
@@ -155,6 +157,7 @@ def _audit(chosen: argparse.Namespace) -> int:
     )  # fmt: skip
     print(text)
     print(f"\ntable, LaTeX, figures and page: {out}", file=sys.stderr)
+    _typeset(chosen, out)
     return FAILED if failed else OK
 
 
@@ -254,7 +257,17 @@ def _report(chosen: argparse.Namespace) -> int:
         print(reports.build(chosen.results))
     except OSError as error:
         raise UsageError(f"cannot write the report into {chosen.results}: {error}") from error
+    _typeset(chosen, chosen.results)
     return OK
+
+
+def _typeset(chosen: argparse.Namespace, folder: Path) -> None:
+    """Make the PDF where it was asked for; everything else is written by then."""
+    if chosen.pdf:
+        import reports
+
+        for path in reports.typeset(folder):
+            print(f"PDF: {path}", file=sys.stderr)
 
 
 def _compare(chosen: argparse.Namespace) -> int:
