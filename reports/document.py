@@ -12,30 +12,13 @@ from reports.figures import Drawn
 from reports.grid import Table
 from reports.tex import escape
 
-PREAMBLE = r"""\documentclass[10pt,twocolumn]{article}
-\usepackage[T1]{fontenc}
-\usepackage{mathptmx}  % Times, as most conferences have it
-\usepackage[a4paper,textwidth=7in,textheight=9.6in,columnsep=0.3in,centering]{geometry}
-\usepackage{booktabs,siunitx}
-\usepackage{graphicx}
-\usepackage[font=small,labelfont=bf,skip=4pt]{caption}
-% The same source gives the same bytes.
-\pdfinfoomitdate=1 \pdftrailerid{} \pdfsuppressptexinfo=-1
-% Tables and figures follow the text in their order, from the top of pages that are as full as can be.
-\renewcommand{\topfraction}{0.99}\renewcommand{\floatpagefraction}{0.5}\setcounter{topnumber}{99}
-\setcounter{totalnumber}{99}\setlength{\floatsep}{22pt}
-\makeatletter\setlength{\@fptop}{0pt}\setlength{\@fpsep}{22pt}\setlength{\@fpbot}{0pt plus 1fil}\makeatother
-\newenvironment{points}{\begin{list}{\textbullet}{\setlength{\leftmargin}{1em}\setlength{\itemsep}{2pt}%
-\setlength{\parsep}{0pt}\setlength{\topsep}{2pt}}\raggedright}{\end{list}}
-"""
-
 
 def text(results: Results, tables: Sequence[Table], figures: Sequence[Drawn]) -> str:
     """The file `report.tex`; it needs table.tex, references.bib and the PDF files of `figures/` beside it."""
     run = results.run
     cited = bool(latex.citations(run))
     return "\n".join([
-        PREAMBLE + rf"\pdfinfo{{/Title ({_ascii(run['title'])})}}",
+        latex.PREAMBLE + rf"\pdfinfo{{/Title ({_ascii(run['title'])})}}",
         r"\begin{document}",
         rf"\twocolumn[\begin{{center}}{{\Large\bfseries {escape(run['title'])}\par}}\end{{center}}\vspace{{1em}}]",
         *_section("Findings", _points(findings.sentences(results))),

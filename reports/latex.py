@@ -19,6 +19,23 @@ HEADER = r"""% The tables of one run. \input this file, or take the lines betwee
 % in the preamble and, for the citations, the entries of references.bib, which lies beside this file. The tables are
 % made for Times on pages of two columns, 3.35 in and 7 in wide.
 """
+# Of a complete document on pages of those measures, in two columns of text.
+PREAMBLE = r"""\documentclass[10pt,twocolumn]{article}
+\usepackage[T1]{fontenc}
+\usepackage{mathptmx}  % Times, as most conferences have it
+\usepackage[a4paper,textwidth=7in,textheight=9.6in,columnsep=0.3in,centering]{geometry}
+\usepackage{booktabs,siunitx}
+\usepackage{graphicx}
+\usepackage[font=small,labelfont=bf,skip=4pt]{caption}
+% The same source gives the same bytes.
+\pdfinfoomitdate=1 \pdftrailerid{} \pdfsuppressptexinfo=-1
+% Tables and figures follow the text in their order, from the top of pages that are as full as can be.
+\renewcommand{\topfraction}{0.99}\renewcommand{\floatpagefraction}{0.5}\setcounter{topnumber}{99}
+\setcounter{totalnumber}{99}\setlength{\floatsep}{22pt}
+\makeatletter\setlength{\@fptop}{0pt}\setlength{\@fpsep}{22pt}\setlength{\@fpbot}{0pt plus 1fil}\makeatother
+\newenvironment{points}{\begin{list}{\textbullet}{\setlength{\leftmargin}{1em}\setlength{\itemsep}{2pt}%
+\setlength{\parsep}{0pt}\setlength{\topsep}{2pt}}\raggedright}{\end{list}}
+"""
 COLUMN, TEXT = 240.0, 500.0  # points that a table may be wide, in one column and across both
 NAME = 16  # em: a longer name is broken into lines
 HEAD = 5.5  # em that the head of a column may take, however narrow its numbers are
@@ -68,17 +85,29 @@ def bibliography(run: Mapping[str, Any]) -> str:
 
 
 def table_environment(table: Table, run: Mapping[str, Any], cited: Mapping[str, str]) -> str:
-    """A table between marks, `% begin table` and `% end table`, that needs only booktabs and siunitx.
+    """A table of a run between marks, with a caption that says where it comes from, and what is `cited` after names."""
+    caption, label = _caption(table, run, cited), f"{table.name}-{run['config_hash']}"
+    return marked(table.name, [*_provenance(run), floats(table, caption, label, cited)])
+
+
+def marked(name: str, lines: Sequence[str]) -> str:
+    """Lines between the marks `% begin table` and `% end table`, by which a table is found and lifted."""
+    return "\n".join([f"% begin table {name}", *lines, f"% end table {name}"])
+
+
+def floats(table: Table, caption: str, label: str, cited: Mapping[str, str]) -> str:
+    """A table that needs only booktabs and siunitx, under a caption in TeX.
 
     It takes one column of a page if it fits, else both; one that is too wide for both is set in panels, one below
-    another, and one that is too long for a page in several floats.
+    another, and one that is too long for a page in several floats, of which the first has the caption and the label.
     """
     layout = _layout(table, cited)
     most = max(LINES // len(layout.panels), 1)
-    parts = [range(first, min(first + most, len(table.rows))) for first in range(0, len(table.rows), most)]
-    floats = [_float(table, run, cited, layout, lines) for lines in parts or [range(0)]]
-    marks = f"% begin table {table.name}", *_provenance(run), *floats, f"% end table {table.name}"
-    return "\n".join(marks)
+    starts = range(0, max(len(table.rows), 1), most)
+    first = [rf"\caption{{{caption}}}", rf"\label{{tab:{re.sub('[^A-Za-z0-9]+', '-', label)}}}"]
+    later = [r"\addtocounter{table}{-1}", rf"\caption{{{escape(table.caption)} (continued).}}"]
+    parts = [range(start, min(start + most, len(table.rows))) for start in starts]
+    return "\n".join(_float(layout, later if lines.start else first, lines) for lines in parts)
 
 
 def _provenance(run: Mapping[str, Any]) -> list[str]:
@@ -88,20 +117,13 @@ def _provenance(run: Mapping[str, Any]) -> list[str]:
     return [f"% {name}: {' '.join(str(text).split())}" for name, text in told.items() if text]
 
 
-def _float(
-    table: Table, run: Mapping[str, Any], cited: Mapping[str, str], layout: Layout, lines: range
-) -> str:  # fmt: skip
-    """One float with these rows; the first has the label and the full caption."""
-    label = re.sub("[^A-Za-z0-9]+", "-", f"{table.name}-{run['config_hash']}")
-    first = [rf"\caption{{{_caption(table, run, cited)}}}", rf"\label{{tab:{label}}}"]
-    later = [r"\addtocounter{table}{-1}", rf"\caption{{{escape(table.caption)} (continued).}}"]
-    panels = [_tabular(panel, lines) for panel in layout.panels]
+def _float(layout: Layout, head: Sequence[str], lines: range) -> str:
     return "\n".join([
         rf"\begin{{{layout.environment}}}[tbp]",
         rf"\centering{layout.size}\setlength{{\tabcolsep}}{{{layout.space}pt}}",
         columns.SETUP + r"\setlength{\belowcaptionskip}{4pt}",  # the classes' own is often 0
-        *(later if lines.start else first),
-        "\n\n\\medskip\n".join(panels),
+        *head,
+        "\n\n\\medskip\n".join(_tabular(panel, lines) for panel in layout.panels),
         rf"\end{{{layout.environment}}}",
     ])  # fmt: skip
 
