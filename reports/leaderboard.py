@@ -106,8 +106,9 @@ def _draw(scenario: str, ranking: Ranking, folder: Path) -> Diagram | None:
 def _latex(tables: Mapping[str, Sequence[Table]], notes: Sequence[str]) -> str:
     """A document with the ranked tables; the cells are a list, and what was found in each is too long for a page."""
     blocks = []
-    for standing, _, cells in tables.values():
-        blocks += [_environment(standing), _items([_in_words(cells, row) for row in cells.rows])]
+    for scenario, (standing, _, cells) in tables.items():
+        lines = [_in_words(cells, row) for row in cells.rows]
+        blocks += [_environment(standing), rf"\paragraph{{Cells of {escape(scenario)}}}", _items(lines)]
     return (
         latex.PREAMBLE
         + "\\begin{document}\\onecolumn\n"
