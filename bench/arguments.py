@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=_folder,
         help="folder for the paper's tables and figures of all these runs (default: the results folder, if it is one)",
     )  # fmt: skip
+    _add_pdf(report)
     compare = verbs.add_parser("compare", help="tell which numbers moved against a baseline")
     compare.add_argument("results", type=Path)
     compare.add_argument("--baseline", type=Path, required=True, help="baseline file (JSON)")
@@ -145,6 +146,11 @@ def _add_outcome(run: argparse.ArgumentParser) -> None:
     run.add_argument("--out", type=_folder, help="results folder (default: results/SCENARIO-DATE-HASH, or PRESET-DATE)")
     run.add_argument("--force", action="store_true", help="make everything anew, even what the store has")
     run.add_argument("--dry-run", action="store_true", help="print the jobs, what the store has and an estimated time")
+    _add_pdf(run)
+
+
+def _add_pdf(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--pdf", action="store_true", help="make report.pdf as well (needs a TeX system)")
 
 
 def _add_audit(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]

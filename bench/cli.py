@@ -87,10 +87,7 @@ def _run(chosen: argparse.Namespace) -> int:
         print(benchmark.preview(resolved, chosen.store, chosen.jobs))
         return OK
     text, failed, out = run_one(chosen)
-    print(text)
-    print(f"\ntable, LaTeX, figures and page: {out}", file=sys.stderr)
-    _tell_paper(out)
-    return FAILED if failed else OK
+    return _finish(chosen, text, out, failed=failed)
 
 
 def run_one(chosen: argparse.Namespace) -> tuple[str, bool, Path]:
@@ -133,9 +130,16 @@ def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
     text, failed = benchmark.run_parts(
         found, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=_command(chosen)
     )
+    made = f"comparison: {out / 'paper.md'}; table, LaTeX, figures and page of each part beside it"
+    return _finish(chosen, text, out, made, failed=failed)
+
+
+def _finish(chosen: argparse.Namespace, text: str, out: Path, made: str = "", *, failed: bool) -> int:
+    """Print the tables and where everything is; make the PDF last, when nothing can be lost any more."""
     print(text)
-    print(f"\ncomparison: {out / 'paper.md'}; table, LaTeX, figures and page of each part beside it", file=sys.stderr)
+    print(f"\n{made or f'table, LaTeX, figures and page: {out}'}", file=sys.stderr)
     _tell_paper(out)
+    _typeset(chosen, [out])
     return FAILED if failed else OK
 
 
@@ -161,9 +165,7 @@ def _audit(chosen: argparse.Namespace) -> int:
         resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=_audited(chosen), name=name,
         weights=weights,
     )  # fmt: skip
-    print(text)
-    print(f"\ntable, LaTeX, figures and page: {out}", file=sys.stderr)
-    return FAILED if failed else OK
+    return _finish(chosen, text, out, failed=failed)
 
 
 def _audited(chosen: argparse.Namespace) -> str:
@@ -263,7 +265,17 @@ def _report(chosen: argparse.Namespace) -> int:
         _tell_paper(chosen.out or chosen.results[0])
     except OSError as error:
         raise UsageError(f"cannot write the report into {', '.join(map(str, chosen.results))}: {error}") from error
+    _typeset(chosen, chosen.results, chosen.out)
     return OK
+
+
+def _typeset(chosen: argparse.Namespace, folders: Sequence[Path], out: Path | None = None) -> None:
+    """Make the PDF where it was asked for; everything else is written by then."""
+    if chosen.pdf:
+        import reports
+
+        for path in reports.typeset(folders, out):
+            print(f"PDF: {path}", file=sys.stderr)
 
 
 def _compare(chosen: argparse.Namespace) -> int:

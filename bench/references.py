@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 
-from bench.registry import ROOT
-
-FILE = ROOT / "reports" / "references.bib"
+FILE = Path(__file__).resolve().parent.parent / "reports" / "references.bib"
+ENTRY = re.compile(r"^@\w+\{([^,]+),\n(.*?)^\}", re.MULTILINE | re.DOTALL)
 VENUES = ("booktitle", "journal", "publisher", "howpublished")
 ACCENTS = {"`": "\u0300", "'": "\u0301", "^": "\u0302", "~": "\u0303", '"': "\u0308", "c": "\u0327"}
 
@@ -17,12 +17,17 @@ ACCENTS = {"`": "\u0300", "'": "\u0301", "^": "\u0302", "~": "\u0303", '"': "\u0
 @functools.cache
 def load() -> dict[str, dict[str, str]]:
     """The fields of every entry by its key, without TeX; one field a line, as the file is written."""
-    text = FILE.read_text(encoding="utf-8")
-    entries = re.findall(r"^@\w+\{([^,]+),\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)
+    entries = ENTRY.findall(FILE.read_text(encoding="utf-8"))
     return {
         key: {name.lower(): plain(value) for name, value in re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", body, re.M)}
         for key, body in entries
     }
+
+
+def source(keys: Collection[str]) -> str:
+    """BibTeX of the entries with these keys, in the order of the file."""
+    entries = ENTRY.finditer(FILE.read_text(encoding="utf-8"))
+    return "\n\n".join(entry[0] for entry in entries if entry[1] in keys) + "\n"
 
 
 def plain(tex: str) -> str:

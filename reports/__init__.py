@@ -19,10 +19,10 @@ def build(folder: Path) -> str:
 def report(folders: Sequence[Path], out: Path | None = None) -> str:
     """Write every artefact of results folders into them, and what they reproduce of the paper into `out`.
 
-    Each run gets `table.md`, `table.tex`, `report.html` and `figures/*.png`, `figures/*.pdf`; the same folder always
-    gives the same bytes. A folder may hold the runs of several parts. The paper's tables and figures, in its own
-    layout, are `paper.md`, `paper.tex` and `figures/figure*`; without `out` they go into the only folder, where a run
-    of it reproduces some.
+    Each run gets `table.md`, `table.tex`, `references.bib`, `report.tex`, `report.html` and `figures/*.png`,
+    `figures/*.pdf`; the same folder always gives the same bytes. A folder may hold the runs of several parts. The
+    paper's tables and figures, in its own layout, are `paper.md`, `paper.tex` and `figures/figure*`; without `out` they
+    go into the only folder, where a run of it reproduces some.
 
     Returns:
         The tables of the only run, or the page of the paper's tables. Raises `bench.interface.UsageError`, before
@@ -75,15 +75,29 @@ def build_parts(folder: Path, parts: Sequence[str]) -> str:
         return pack.write({part: load(folder / part) for part in parts}, folder)
 
 
+def typeset(folders: Sequence[Path], out: Path | None = None) -> list[Path]:
+    """Make `report.pdf` of what `report` wrote into each run's folder, and `paper.pdf`; returns the PDF files.
+
+    Raises `bench.interface.UsageError`, in one line, without a TeX system and where TeX finds an error.
+    """
+    from reports import pdf
+
+    documents = [place / "report.tex" for folder in folders for place in _runs(folder, alone=True).values()]
+    paper = (out or folders[0]) / "paper.tex"
+    return [pdf.compile(one) for one in [*documents, *([paper] if paper.exists() else [])]]
+
+
 def _build(folder: Path, results: Results) -> str:
     # Imported here, so that `import reports` costs a command line that builds nothing next to nothing.
-    from reports import against, figures, latex, markdown, page, tables
+    from reports import against, document, figures, latex, markdown, page, tables
 
     rows = [*tables.build(results), *against.tables([results])]
     text = markdown.page(results, rows)
     write_whole(folder / "table.md", text.encode())
-    write_whole(folder / "table.tex", latex.document(results, rows).encode())
+    write_whole(folder / "table.tex", latex.tables_file(results, rows).encode())
+    write_whole(folder / "references.bib", latex.bibliography(results.run).encode())
     drawn = figures.write(results, folder / "figures")
+    write_whole(folder / "report.tex", document.text(results, rows, drawn).encode())
     write_whole(folder / "report.html", page.render(results, rows, drawn).encode())
     return text
 

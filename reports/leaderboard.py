@@ -16,6 +16,7 @@ from reports.grid import Row, Table
 from reports.numbers import fixed
 from reports.ranking import Ranking, rank
 from reports.standings import UNRANKED
+from reports.tex import escape
 
 TITLE = "Leaderboard"
 TEMPLATE = Path(__file__).with_name("leaderboard.html.j2")
@@ -105,9 +106,15 @@ def _draw(scenario: str, ranking: Ranking, folder: Path) -> Diagram | None:
 def _latex(tables: Mapping[str, Sequence[Table]], notes: Sequence[str]) -> str:
     """A document with the ranked tables; the cells are a list, and what was found in each is too long for a page."""
     blocks = []
-    for standing, _, cells in tables.values():
-        blocks += [_environment(standing), _items([_in_words(cells, row) for row in cells.rows])]
-    return latex.PREAMBLE + "\n\n".join([*blocks, _items(notes)]) + "\n\\end{document}\n"
+    for scenario, (standing, _, cells) in tables.items():
+        lines = [_in_words(cells, row) for row in cells.rows]
+        blocks += [_environment(standing), rf"\paragraph{{Cells of {escape(scenario)}}}", _items(lines)]
+    return (
+        latex.PREAMBLE
+        + "\\begin{document}\\onecolumn\n"
+        + "\n\n".join([*blocks, _items(notes)])
+        + "\n\\end{document}\n"
+    )
 
 
 def _in_words(table: Table, row: Row) -> str:
@@ -115,31 +122,15 @@ def _in_words(table: Table, row: Row) -> str:
 
 
 def _items(lines: Sequence[str]) -> str:
-    items = "\n".join(rf"\item {latex.escape(line)}" for line in lines)
+    items = "\n".join(rf"\item {escape(line)}" for line in lines)
     return f"\\begin{{itemize}}\\small\\raggedright\n{items}\n\\end{{itemize}}"
 
 
 def _environment(table: Table) -> str:
-    """One `table*` between marks, as in the report of a run, but with a caption that tells of many runs."""
+    """A table between marks, as in the report of a run, but with a caption that tells of many runs."""
     remarks = [f"{row.method}: {row.remark}" for row in table.rows if row.remark != "ok"]
     caption = ". ".join([table.caption, *([table.warning] if table.warning else []), table.units, *remarks])
-    sides = "l" * table.labels + "r" * (len(table.heads) - table.labels)
-    lines = [(rf"\multicolumn{{1}}{{{side}}}{{{latex.escape(text)}}}" for side, text in zip(sides, texts, strict=True))
-             for texts in zip(*table.heads, strict=True)]  # fmt: skip
-    rows = [*lines, *(map(latex.escape, row.cells) for row in table.rows)]
-    heads, body = [[" & ".join(cells) + r" \\" for cells in part] for part in (rows[:2], rows[2:])]
-    return "\n".join([
-        f"% begin table {table.name}",
-        r"\begin{table*}[htbp]",
-        r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{latex.escape(caption)}.}}",
-        rf"\label{{tab:leaderboard-{table.name}}}",
-        rf"\begin{{tabular}}{{@{{}}{sides}@{{}}}}",
-        r"\toprule", *heads, r"\midrule", *body, r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table*}",
-        f"% end table {table.name}",
-    ])  # fmt: skip
+    return latex.marked(table.name, [latex.floats(table, f"{escape(caption)}.", f"leaderboard-{table.name}", {})])
 
 
 def _page(tables: Mapping[str, Sequence[Table]], drawn: Mapping[str, Diagram | None], notes: Sequence[str]) -> str:

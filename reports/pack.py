@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 
 from bench.records import Results, write_whole
-from reports import layout, markdown, paper_document, paper_figures, published, style, words
+from reports import latex, layout, markdown, paper_document, paper_figures, published, style, words
 from reports.grid import Table
 from reports.paper_figures import FIGURES
 
@@ -65,6 +65,8 @@ def write(runs: Mapping[str, Results], out: Path) -> str:
     text = markdown.pack(TITLE, sections, gaps if found else [], notes)
     write_whole(out / "paper.md", text.encode())
     if found:
+        run = {"methods": [entry for section in sections for entry in section.run["methods"]]}
+        write_whole(out / "references.bib", latex.bibliography(run).encode())
         write_whole(out / "paper.tex", paper_document.text(TITLE, sections, gaps, notes).encode())
     return text
 

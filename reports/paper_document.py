@@ -5,29 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reports import latex
+from reports import document, latex
+from reports.tex import escape
 
 if TYPE_CHECKING:
     from reports.pack import Picture, Section
 
 
 def text(title: str, sections: Sequence[Section], gaps: Sequence[str], notes: Sequence[str]) -> str:
-    """The file `paper.tex`; it needs the PDF files of `figures/` beside it."""
-    blocks = [rf"\section*{{{latex.escape(title)}}}"]
+    """The file `paper.tex`; it needs references.bib and the PDF files of `figures/` beside it."""
+    head = rf"\twocolumn[\begin{{center}}{{\Large\bfseries {escape(title)}\par}}\end{{center}}\vspace{{1em}}]"
+    lines = [line for section in sections for line in section.lines]
+    blocks = [head, *_list("Runs", lines), *_list("Not run", gaps), *_list("How to read this", notes)]
+    cited = any(latex.citations(section.run) for section in sections)
+    blocks += [r"{\small\bibliographystyle{plain}\bibliography{references}}"] if cited else []
+    blocks.append(r"\onecolumn")
     for section in sections:
         if section.table is not None:
             number = int(section.table.name.removeprefix("table")) - 1
             blocks.append(rf"\setcounter{{table}}{{{number}}}")
-            blocks.append(latex.table_environment(section.table, section.run, {}))
+            blocks.append(latex.table_environment(section.table, section.run, latex.citations(section.run)))
         blocks += map(_figure, section.pictures)
-    lines = [line for section in sections for line in section.lines]
-    blocks += [r"\clearpage", *_list("Runs", lines), *_list("Not run", gaps), *_list("How to read this", notes)]
-    return latex.PREAMBLE + "\n\n".join(blocks) + "\n\\end{document}\n"
+    return "\n\n".join([latex.PREAMBLE + "\n\\begin{document}", *blocks]) + "\n\\end{document}\n"
 
 
 def _list(title: str, lines: Sequence[str]) -> list[str]:
-    items = "\n".join(rf"\item {latex.escape(line.replace('`', ''))}" for line in lines)
-    return [f"\\subsection*{{{title}}}\n\\begin{{itemize}}\\small\n{items}\n\\end{{itemize}}"] if lines else []
+    told = document.points(line.replace("`", "") for line in lines)
+    return [f"\\section*{{{title}}}\n{{\\small\n{told}}}"] if lines else []
 
 
 def _figure(picture: Picture) -> str:
@@ -36,7 +40,7 @@ def _figure(picture: Picture) -> str:
         rf"\setcounter{{figure}}{{{number}}}",
         r"\begin{figure*}[htbp]",
         rf"\centering\includegraphics[width={picture.width:.2f}\textwidth]{{figures/{picture.name}.pdf}}",
-        rf"\caption{{{latex.escape(picture.caption)}}}",
+        rf"\caption{{{escape(picture.caption)}}}",
         rf"\label{{fig:{picture.name}}}",
         r"\end{figure*}",
     ]

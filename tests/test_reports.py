@@ -6,7 +6,6 @@ import dataclasses
 import math
 import os
 import re
-import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -17,13 +16,14 @@ import pytest
 
 from bench.interface import SCENARIOS, Record, UsageError
 from bench.records import load
-from reports import build, curves, figures, findings, histograms, latex, markdown, shift, tables, words
+from reports import build, curves, figures, findings, histograms, markdown, shift, tables, words
 from reports.numbers import Numbers, alike, fixed, mean_sd, memory, significant, with_interval
+from reports.tex import escape
 from tests.fabricated import CLASSES, LOST, NASTY, TRUTH, fabricate
 from tests.html_page import Page
 
 ROOT = Path(__file__).parents[1]
-WRITTEN = ("table.md", "table.tex", "report.html")
+WRITTEN = ("table.md", "table.tex", "references.bib", "report.tex", "report.html")
 # Builds in a process of its own that cannot import what reports must do without.
 ALONE = """
 import sys
@@ -32,8 +32,9 @@ for name in ("torch", "torchvision", "xgboost", "sklearn"):
 from pathlib import Path
 from reports import build
 build(Path(sys.argv[1]))
+NEEDED = ("interface", "records", "statistics", "verdict", "comparison", "references")
 bench = {name for name in sys.modules if name.startswith("bench.")}
-assert bench <= {"bench.interface", "bench.records", "bench.statistics", "bench.verdict", "bench.comparison"}, bench
+assert bench <= {f"bench.{name}" for name in NEEDED}, bench
 assert not any(name.split(".")[0] in ("methods", "attacks") for name in sys.modules)
 """
 
@@ -102,7 +103,7 @@ def test_failed_method_stays_with_its_reason(built: Path) -> None:
             assert row[-1] == "failed"
     first = found[0]
     assert first[0][-1] == "status"
-    assert latex.escape(LOST) in (built / "table.tex").read_text(encoding="utf-8")
+    assert escape(LOST) in (built / "table.tex").read_text(encoding="utf-8")
     assert any("not converged in 1 of" in cells[-1] for cells in first if cells[0] == "scrub")
 
 
@@ -295,23 +296,9 @@ def test_hostile_names_are_escaped(classes: Path) -> None:
     assert NASTY not in (classes / "table.md").read_text(encoding="utf-8")
     shown = shift.shown_classes(load(classes), Numbers(load(classes).records))
     assert shown == [name for name in CLASSES if name != NASTY]
-    assert latex.escape("a_b & 50% #1 ~^{x}\\ é ↓ 日") == (
+    assert escape("a_b & 50% #1 ~^{x}\\ é ↓ 日") == (
         r"a\_b \& 50\% \#1 \textasciitilde{}\textasciicircum{}\{x\}\textbackslash{} é \ensuremath{\downarrow} ?"
     )
-
-
-def test_latex_is_balanced_and_compiles(classes: Path, tmp_path: Path) -> None:
-    text = (classes / "table.tex").read_text(encoding="utf-8")
-    opened, closed = (re.findall(rf"\\{word}{{(\w+\*?)}}", text) for word in ("begin", "end"))
-    assert sorted(opened) == sorted(closed)
-    bare = re.sub(r"\\[{}]", "", text)
-    assert bare.count("{") == bare.count("}")
-    parts = re.findall(r"% begin table (\w+)\n(.*?)% end table \1", text, flags=re.DOTALL)
-    assert [name for name, _ in parts] == ["forgotten", "accuracy", "cost"]
-    assert all("ab12cd34" in part and "torch 2.13.0" in part and r"\cite{hoang2024pgu}" in part for _, part in parts)
-    if shutil.which("pdflatex"):
-        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", str(classes / "table.tex")]
-        assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
 
 
 def test_citations_have_references() -> None:
