@@ -14,7 +14,7 @@ from command import FinishedRun, Place
 
 from bench.interface import SCENARIOS, UsageError
 from bench.records import load, save
-from reports import build, latex, pdf, published, tables, typeset
+from reports import against, build, latex, pdf, tables, typeset
 from reports.grid import Row, Table
 from tests.fabricated import NASTY, fabricate
 from tests.typeset import complaints, in_two_columns, needs_poppler, needs_tex
@@ -40,7 +40,7 @@ def test_documents_of_kept_results_have_nothing_too_wide(folder: Path, tmp_path:
 @needs_tex
 def test_tables_of_kept_results_fit_pages_of_two_columns(tmp_path: Path) -> None:
     found = [load(folder) for folder in KEPT]
-    text = "\n".join(latex.tables_file(one, [*tables.build(one), *published.tables([one])]) for one in found)
+    text = "\n".join(latex.tables_file(one, [*tables.build(one), *against.tables([one])]) for one in found)
     (tmp_path / "table.tex").write_text(text)
     assert len(found) > 3
     assert in_two_columns(tmp_path / "table.tex", tmp_path) == []
@@ -101,7 +101,7 @@ def test_one_command_makes_the_document(out: Path) -> None:
 def test_the_same_results_make_the_same_bytes(out: Path, tmp_path: Path) -> None:
     shutil.copytree(out, tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "report.pdf").unlink()
-    (path,) = typeset(tmp_path / "elsewhere")
+    (path,) = typeset([tmp_path / "elsewhere"])
     assert path.read_bytes() == (out / "report.pdf").read_bytes()
 
 
@@ -120,7 +120,7 @@ def test_names_of_any_kind_are_printed_and_run_nothing(tmp_path: Path) -> None:
     samples = {"/".join(new.get(part, part) for part in name.split("/")): own for name, own in results.samples.items()}
     save(tmp_path, dataclasses.replace(results, run=run, records=records, samples=samples))
     build(tmp_path)
-    (path,) = typeset(tmp_path)
+    (path,) = typeset([tmp_path])
     shown = subprocess.run(["pdftotext", path, "-"], capture_output=True, text=True).stdout
     assert r"\input{/etc/hostname}" in shown
     assert r"\write18{touch gone}" in " ".join(shown.split())
