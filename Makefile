@@ -1,11 +1,11 @@
-# make demo | make test | make lint | make docs: each sets up what it needs first.
+# make demo | make test | make lint | make docs | make site: each sets up what it needs first.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow lint docs check-docs check-numbers update-numbers check-small clean
+.PHONY: setup demo test test-slow lint docs site check-docs check-numbers update-numbers check-small clean
 
 setup: $(VENV)/.ready
 
@@ -24,7 +24,7 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -n 2 -m slow
 
-lint: setup check-docs
+lint: setup check-docs site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,6 +37,10 @@ docs: setup
 	mv build/methods.md docs/methods.md
 	$(BIN)/python -m reports.metrics > build/metrics.md
 	mv build/metrics.md docs/metrics.md
+
+# The site, of docs/*.md: open build/site/index.html. A warning is an error.
+site: setup
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/site
 
 check-docs: setup
 	$(BIN)/python run_benchmark.py list methods --markdown | diff docs/methods.md - || \

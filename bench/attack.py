@@ -95,7 +95,9 @@ class Attack(Plugin):
     retrained ones. One that `knows` only the model it judges is told by its scores on the forget set against those on
     unseen data of the same model, 0 being where it calls an example a member; `fit` is then not called.
 
-    Class attributes say what it is:
+    Its class attributes say what it is.
+
+    Attributes:
         cite: BibTeX key in `reports/references.bib`.
         knows: what it learns from, see `Knows`.
         views: whether it needs `Points.views`, and reads labels only.

@@ -250,7 +250,9 @@ class Plugin(BaseModel):
 class Method(Plugin):
     """An unlearning algorithm. One file, one class; the file's name is the method's name.
 
-    Class attributes say what it is:
+    Its class attributes say what it is.
+
+    Attributes:
         needs: what it may read; anything else raises.
         supports: the scenarios it makes sense for; others are skipped with the reason.
         cite: BibTeX key in `reports/references.bib`.

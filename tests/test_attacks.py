@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pages import File, claims
 
 from bench import registry, roc
 from bench.attack import Attack, Known, Points, Seen
@@ -20,34 +21,6 @@ from bench.worlds import KINDS, World
 pytest.importorskip("xgboost")
 SAMPLES, KNOWN, VALIDATION, TESTED, VIEWS = 120, 24, 4, 12, 5
 ROOT = Path(__file__).parent.parent
-
-THIRD_PARTY = '''"""Average log-odds above the retrained models' average."""
-
-from typing import ClassVar
-
-import numpy as np
-
-from bench.attack import Attack
-from bench.logits import phi
-
-
-class Mine(Attack):
-    """Distance to the mean of retrained models."""
-
-    knows: ClassVar[str] = "unlearned"
-
-    def fit(self, known, seed):
-        """Means on either side."""
-        sides = {"members": known.members.forget, "others": known.others.forget}
-        return {name: phi(side.logits, side.labels).mean(axis=0) for name, side in sides.items()}
-
-    def score(self, fitted, seen, points):
-        """Nearness to the members less that to the others."""
-        finite = np.isfinite(points.logits).all(-1)
-        odds = phi(np.where(finite[..., None], points.logits, 0), points.labels)
-        gap = np.abs(odds - fitted["others"]) - np.abs(odds - fitted["members"])
-        return np.where(finite, gap, np.nan)
-'''
 
 
 @dataclass(frozen=True)
@@ -117,8 +90,9 @@ def few(cls: type[Attack], **settings: Any) -> Attack:
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     name = request.param
     if name == "third party":
-        path = tmp_path_factory.mktemp("attack") / "mine.py"
-        path.write_text(THIRD_PARTY)
+        example = next(claim for claim in claims(ROOT / "CONTRIBUTING.md") if isinstance(claim, File))
+        path = tmp_path_factory.mktemp("attack") / example.name
+        path.write_text(example.text)
         name = str(path)
     return Case(few(registry.load("attacks", name)))
 
