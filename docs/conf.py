@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -21,6 +23,8 @@ myst_heading_anchors = 3
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 napoleon_use_ivar = True
+add_module_names = False
+default_role = "code"
 highlight_language = "console"  # of indented blocks, which are commands
 pygments_style, pygments_dark_style = "tango", "native"
 copybutton_prompt_text = "$ "
@@ -40,6 +44,14 @@ def _link_within_the_site(app: Sphinx, page: str, source: list[str]) -> None:
             source[0] = source[0].replace(f"]({up}{name}.md", f"]({up[3:]}{name.lower()}.md")
 
 
+def _keep_figures_on_one_line(app: Sphinx, page: nodes.document) -> None:
+    """A table's cells that begin with a number have a class, which the style sheet does not wrap."""
+    for cell in page.findall(nodes.entry):
+        if re.match(r"[−+<]?\s?\d", cell.astext()) and len(cell.astext()) < 40:
+            cell["classes"].append("figures")
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("doctree-read", _keep_figures_on_one_line)
     app.connect("source-read", _link_within_the_site)
