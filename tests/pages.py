@@ -36,9 +36,9 @@ class Command:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that the page shows of the tables of a results folder."""
+    """Rows that the page shows of the tables of a file."""
 
-    folder: str
+    file: str
     rows: list[Row]
 
 

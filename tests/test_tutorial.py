@@ -62,9 +62,9 @@ def _require_printed(claim: Command, done: Finished, *, progress: bool) -> None:
 
 
 def _require_rows(table: Table, folder: Path) -> None:
-    made = rows((folder / table.folder / "table.md").read_text("utf-8"))
+    made = rows((folder / table.file).read_text("utf-8"))
     for shown in table.rows:
-        assert any(agree(shown, row) for row in made), f"{table.folder} has no row {shown}"
+        assert any(agree(shown, row) for row in made), f"{table.file} has no row {shown}"
 
 
 @pytest.mark.parametrize(("chapter", "commands"), [("method", 3), ("dataset", 6)])
