@@ -77,6 +77,9 @@ def parser() -> argparse.ArgumentParser:
         help="folder for the paper's tables and figures of all these runs (default: the results folder, if it is one)",
     )  # fmt: skip
     _add_pdf(report)
+    report.add_argument(
+        "--one-column", action="store_true", help="also write figures/NAME-column.pdf, 3.35 inches wide"
+    )
     compare = verbs.add_parser("compare", help="tell which numbers moved against a baseline")
     compare.add_argument("results", type=Path)
     compare.add_argument("--baseline", type=Path, required=True, help="baseline file (JSON)")

@@ -261,7 +261,7 @@ def _report(chosen: argparse.Namespace) -> int:
     import reports
 
     try:
-        print(reports.report(chosen.results, chosen.out))
+        print(reports.report(chosen.results, chosen.out, one_column=chosen.one_column))
         _tell_paper(chosen.out or chosen.results[0])
     except OSError as error:
         raise UsageError(f"cannot write the report into {', '.join(map(str, chosen.results))}: {error}") from error

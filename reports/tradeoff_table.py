@@ -22,7 +22,8 @@ def table(results: Results) -> Table:
     """The three axes of every method, and which rows are better on all of them."""
     run, numbers, found = results.run, Numbers(results.records), tradeoff.measure(results)
     points = {point.method: point for point in found.points}
-    rows = [line(run, numbers, method, _cells(points.get(method), found)) for method in methods(run)]
+    unrecorded = [None] * (len(HEADS) - 1)
+    rows = [line(run, numbers, m, _cells(points.get(m), found), places=unrecorded) for m in methods(run)]
     units = (
         f"Forgetting gap: {tradeoff.told_by(found)}, 0 retrained, 1 the original; accuracy lost: the larger of "
         f"retained and test, 1 is {tradeoff.whole_loss(found)}; 95 % intervals"
