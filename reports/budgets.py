@@ -15,7 +15,7 @@ from bench.records import Results
 from reports import style, words
 from reports.numbers import REFERENCE, Numbers, fixed, wrecked
 
-PANELS = {"error": "test error, %", "restored": "share of the lost accuracy restored"}
+PANELS = {"error": "test error, %", "restored": "lost accuracy restored"}
 
 
 def wrong_labels(run: Mapping[str, Any]) -> int:
