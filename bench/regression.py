@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import records, statistics, verdict
+from bench import records, registry, statistics, verdict
 from bench.interface import UsageError
 
 ALPHA = 1e-3  # most false alarms per number and comparison, two-sided
@@ -225,14 +225,29 @@ def _number(entry: Mapping[str, Any]) -> Number:
 
 
 def _require_same_config(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: Path) -> None:
-    """Methods may come and go; what both runs have must be configured alike."""
-    common = set(ours.get("method_settings") or {}) & set(theirs.get("method_settings") or {})
-    now, was = (dict(_flat(config, common)) for config in (ours, theirs))
+    """Methods may come and go; what both runs have must be configured alike.
+
+    A setting that a method did not have at the time of the baseline counts as its default.
+    """
+    settings = [dict(config.get("method_settings") or {}) for config in (ours, theirs)]
+    common = set(settings[0]) & set(settings[1])
+    older = {name: _new_fields(name, settings[0][name], settings[1][name]) | settings[1][name] for name in common}
+    now, was = (dict(_flat(config, common)) for config in (ours, {**theirs, "method_settings": older}))
     keys = [key for key in sorted({*now, *was}) if now.get(key) != was.get(key)]
     if keys:
         shown = ", ".join(f"{key} ({now.get(key)!r}, baseline {was.get(key)!r})" for key in keys[:5])
         more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
         raise UsageError(f"the results and the baseline {path} are not comparable: they differ in {shown}{more}")
+
+
+def _new_fields(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that only ours has, where they are at the default of the built-in method."""
+    missing = ours.keys() - theirs.keys()
+    base = registry.variant(name)[0]
+    if not missing or base not in registry.names("methods"):
+        return {}
+    fields = registry.load("methods", base).model_fields
+    return {field: ours[field] for field in missing if field in fields and fields[field].default == ours[field]}
 
 
 def _flat(config: Mapping[str, Any], methods: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
