@@ -43,18 +43,20 @@ class Signal:
         low, high = distance(record.low, record.high, self.center)
         value = abs(record.value - self.center)
         value, low, high = (normalized(one, self.floor, self.top) for one in (value, low, high))
-        return replace(record, metric=self.name, value=value, low=low, high=high)
+        return replace(record, metric="forgetting_gap", value=value, low=low, high=high)
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method on the three axes. `prepared` is the cost with preparation; `compute` the share of a retraining.
+    """A method on the three axes.
 
-    The metric of `forgetting` is the name of the signal that tells the most.
+    `told_by` is the signal that tells the most, empty without one; `prepared` is the cost with preparation; `compute`
+    the share of a retraining, NaN for any other method.
     """
 
     method: str
     forgetting: Record
+    told_by: str
     loss: Record
     cost: Record
     prepared: float
@@ -127,8 +129,8 @@ def measure(results: Results) -> Tradeoff:
         name = entry["name"]
         loss, (cost, prepared) = _loss(run, numbers, whole, name), _cost(run, numbers, name)
         if loss and math.isfinite(cost.value):
-            forgetting = _forgetting(run, numbers, usable, name)
-            points.append(Point(name, forgetting, loss, cost, prepared, compute(entry)))
+            forgetting, told = _forgetting(run, numbers, usable, name)
+            points.append(Point(name, forgetting, told, loss, cost, prepared, compute(entry)))
     better = dominance(np.array([point.axes for point in points]).reshape(-1, 3))
     beaten = {
         point.method: tuple(points[row].method for row in np.flatnonzero(better[:, column]))
@@ -199,13 +201,21 @@ def _gap(run: Mapping[str, Any], numbers: Numbers, name: str, metric: str) -> tu
     return (Signal(name, f"{metric}_gap", 0.0, 0.0, abs(top)), noise) if math.isfinite(top + noise) else None
 
 
-def _forgetting(run: Mapping[str, Any], numbers: Numbers, usable: Sequence[Signal], method: str) -> Record:
-    """The largest of all signals of a method; NaN without any or where one is missing, as the rest would flatter it."""
+def _forgetting(run: Mapping[str, Any], numbers: Numbers, usable: Sequence[Signal], method: str) -> tuple[Record, str]:
+    """The largest of all signals of a method, and its name.
+
+    NaN without any, and where one is missing, as the rest would flatter the method.
+    """
     found = [numbers.summary(method, signal.metric, "forget", run["steps"] - 1) for signal in usable]
-    placed = [signal.place(one) for signal, one in zip(usable, found, strict=True) if one and math.isfinite(one.value)]
+    placed = {
+        signal.name: signal.place(one)
+        for signal, one in zip(usable, found, strict=True)
+        if one and math.isfinite(one.value)
+    }
     if not placed or len(placed) < len(usable):
-        return Record(method, "all", run["steps"] - 1, "forget", "", math.nan)
-    return max(placed, key=lambda record: record.value)
+        return Record(method, "all", run["steps"] - 1, "forget", "forgetting_gap", math.nan), ""
+    name = max(placed, key=lambda name: placed[name].value)
+    return placed[name], name
 
 
 def _kept(run: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -233,7 +243,7 @@ def _loss(
         if gap is None or not math.isfinite(gap.value):
             return None
         value, low, high = (float(np.maximum(end, 0.0)) / one for end in (gap.value, gap.low, gap.high))
-        found.append(replace(gap, metric="loss", value=value, low=low, high=high))
+        found.append(replace(gap, metric="accuracy_lost", value=value, low=low, high=high))
     return max(found, key=lambda record: record.value)
 
 

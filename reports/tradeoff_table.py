@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+from bench.interface import Record
 from bench.records import Results
 from reports import tradeoff, words
 from reports.grid import NONE, Heads, Table, line, methods
@@ -22,8 +24,10 @@ def table(results: Results) -> Table:
     """The three axes of every method, and which rows are better on all of them."""
     run, numbers, found = results.run, Numbers(results.records), tradeoff.measure(results)
     points = {point.method: point for point in found.points}
-    unrecorded = [None] * (len(HEADS) - 1)
-    rows = [line(run, numbers, m, _cells(points.get(m), found), places=unrecorded) for m in methods(run)]
+    rows = []
+    for method in methods(run):
+        point = points.get(method)
+        rows.append(line(run, numbers, method, _cells(point, found), places=_places(point)))
     units = (
         f"Forgetting gap: {tradeoff.told_by(found)}, 0 retrained, 1 the original; accuracy lost: the larger of "
         f"retained and test, 1 is {tradeoff.whole_loss(found)}; 95 % intervals"
@@ -46,12 +50,20 @@ def _cells(point: Point | None, found: Tradeoff) -> list[str]:
         return [MISSING] * (len(HEADS) - 1)
     return [
         with_interval(point.forgetting),
-        point.forgetting.metric or MISSING,
+        point.told_by or MISSING,
         with_interval(point.loss),
         _share(point.cost.value),
         _share(point.prepared),
         _better(found.dominated[point.method]) if math.isfinite(point.forgetting.value) else MISSING,
     ]
+
+
+def _places(point: Point | None) -> list[Record | None]:
+    """The number behind every cell, None for words."""
+    if point is None:
+        return [None] * (len(HEADS) - 1)
+    prepared = replace(point.cost, value=point.prepared, low=math.nan, high=math.nan)
+    return [point.forgetting, None, point.loss, point.cost, prepared, None]
 
 
 def _share(value: float) -> str:
