@@ -97,12 +97,16 @@ def read(path: Path) -> Baseline:
 
 
 def digest(path: Path) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of what a baseline file says: configuration, numbers and verdicts.
+    """Twelve hexadecimal digits of the SHA-256 of all that a baseline says but times, versions and the command.
 
     The changelog names it, so that no number moves without a reason. Raises as `read` does.
     """
     content = _content(path)
-    said = {key: content.get(key) for key in ("config", "numbers", "verdicts")}
+    try:
+        numbers = [entry for entry in content["numbers"] if entry["metric"] != TIME]
+    except (KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+    said = [content["config"], numbers, content.get("verdicts")]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -144,14 +148,15 @@ def _compared(metric: str) -> bool:
 
 def _summaries(results: records.Results) -> Iterator[Number]:
     """The summaries that are compared; the pool's `_sd` records are in its intervals already."""
-    samples = {(r.step, r.part, r.metric): r.n for r in results.records if r.seed != "all" and r.n}
+    samples = {(r.step, r.part): r.n for r in results.records if r.seed != "all" and r.metric.startswith("error")}
     repeats = _by_repeat(results)
     for r in results.records:
         if r.seed != "all" or not _compared(r.metric) or (r.method == POOL and r.metric.endswith("_sd")):
             continue
         own = repeats.get((r.method, r.step, r.part, r.metric), {})
         spread = statistics.sd([*own.values()]) if own and not r.metric.startswith("attack_") else _interval_sd(r)
-        size = samples.get((r.step, r.part, r.metric), 0)
+        parts = (r.part, "retained_test", "test") if r.part == "unseen" else (r.part,)  # `unseen` is of the test data
+        size = next((samples[r.step, part] for part in parts if (r.step, part) in samples), 0)
         yield Number(r.method, r.step, r.part, r.metric, r.value, spread, r.n, size, r.status)
 
 

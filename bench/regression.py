@@ -1,7 +1,7 @@
 """A run against a stored baseline: which numbers moved by more than the spread of their repeats explains.
 
-A number moved when the difference exceeds both what Welch's t-test explains and the number's resolution (one sample of
-an error). The level of the test is `FAMILY` shared equally among all numbers compared (Bonferroni), so that at most
+A number moved when the difference exceeds both what Student's t-test explains and the number's resolution (one sample
+of an error). The level of the test is `FAMILY` shared equally among all numbers compared (Bonferroni), so that at most
 that share of comparisons raises a false alarm, however many numbers there are. A status moved when Fisher's exact test
 on the repeats that have it says so, a verdict when a number that it follows from moved, a time when its ratio to
 retraining in the same run did, by more than `FACTOR` too. A number of one repeat on both sides has no spread and is
@@ -29,6 +29,9 @@ FACTOR = 3.0  # between two ratios of times that load, caches and kernels of ano
 NOT_SCIENTIFIC = ("preset", "device", "seeds", "shadow.first", "methods", "attack_settings.n_threads")
 LEARNING = math.sqrt(2)  # intervals of attacks take what was learned as given; half of the models go into that
 SMALLEST = 1e-3  # resolution of numbers that do not count samples: AUC, nats, fractions
+# By their beginning: numbers in which one sample is a step, in percent and as a share of 1.
+PERCENT = ("error", "confusion", "predicted_share", "agreement", "attack_rate", "attack_tpr")
+SHARES = ("log_entropy_ks", "class_shift_tv", "attack_auc")
 # By their beginning, what is measured against the retrained models of its run.
 AGAINST_POOL = (
     *("log_entropy_", "class_shift_tv", "restored"),
@@ -124,30 +127,39 @@ def _difference(
 
 def _explained(place: Place, was: Mapping[Place, Number], now: Mapping[Place, Number], alpha: float) -> float:
     """The difference that chance explains."""
-    a, b = was[place], now[place]
-    known = _spreads(a, b, _counting(a, b))
     method, step, part, metric = place
-    pooled = (POOL, step, part, metric)
+    pairs, pooled = [(was[place], now[place])], (POOL, step, part, metric)
     if method != POOL and metric.startswith(AGAINST_POOL) and pooled in was and pooled in now:
         # All repeats are compared with the same pool, so that their own spread does not show how the pool varies.
-        known += [(one.sd, one.n) for one in (was[pooled], now[pooled]) if math.isfinite(one.sd)]
-    return statistics.explained_difference(known, alpha)
+        pairs.append((was[pooled], now[pooled]))
+    return _student(pairs, alpha)
 
 
-def _spreads(a: Number, b: Number, rounding: float = 0.0) -> list[tuple[float, int]]:
-    """Spread and repeats of both sides; `rounding` is the step between values that one repeat can have."""
-    known = [(one.sd, one.n) for one in (a, b) if one.n > 1 and math.isfinite(one.sd)]
-    if len(known) == 1:  # the only repeat of the other side has the same spread, as far as anyone knows
-        [(sd, n)] = known
-        known = [(sd * math.sqrt(1 + n), n)]  # variance sd² / 1 + sd² / n, told by n repeats
+def _student(pairs: Sequence[tuple[Number, Number]], alpha: float) -> float:
+    """The difference that Student's t-test explains, all pairs of numbers taken for independent parts of it.
+
+    Both sides of a pair tell one spread: if nothing moved, they have the same. Welch's test would let a fault that
+    widens the spread excuse itself.
+    """
+    parts = [_pooled(*pair) for pair in pairs]
+    return statistics.explained_difference([part for part in parts if part], alpha)
+
+
+def _pooled(a: Number, b: Number) -> tuple[float, int] | None:
+    """The difference of two numbers as one mean: a standard deviation and a size; None where neither has a spread."""
+    rounding = _counting(a, b) / math.sqrt(12)  # a count stands for anything within half a sample of it
     learning = LEARNING if a.metric.startswith("attack_") else 1.0
-    # A few repeats often agree on a count by luck; a count stands for anything within half a sample of it.
-    return [(math.hypot(learning * sd, rounding / math.sqrt(12)), n) for sd, n in known]
+    told = [(learning * one.sd, one.n - 1) for one in (a, b) if one.n > 1 and math.isfinite(one.sd)]
+    if not told:
+        return None
+    degrees = sum(free for _, free in told)
+    variance = math.fsum(free * sd * sd for sd, free in told) / degrees + rounding**2
+    return math.sqrt(variance * (1 / a.n + 1 / b.n) * (degrees + 1)), degrees + 1
 
 
 def _time(a: Number, b: Number, alpha: float) -> Moved | None:
     """A request's time as a share of retraining, if it moved: logarithms are compared, since times vary by factors."""
-    explained = statistics.explained_difference(_spreads(a, b), alpha)
+    explained = _student([(a, b)], alpha)
     change = math.log(b.value / a.value)
     if abs(change) <= max(explained, math.log(FACTOR)):
         return None
@@ -156,11 +168,11 @@ def _time(a: Number, b: Number, alpha: float) -> Moved | None:
 
 
 def _counting(was: Number, now: Number) -> float:
-    """The step between the values that one repeat can have, in its units; 0 for what does not count samples."""
+    """What one sample of a model changes, in the number's units; 0 for what does not count samples."""
     samples = min(was.samples, now.samples) or max(was.samples, now.samples)
-    if was.metric.startswith(("error", "confusion", "predicted_share")) and samples:
-        return 100.0 / samples
-    return 1.0 / samples if was.metric in ("log_entropy_ks", "class_shift_tv") and samples else 0.0
+    if not samples:
+        return 0.0
+    return 100.0 / samples if was.metric.startswith(PERCENT) else was.metric.startswith(SHARES) / samples
 
 
 def _resolution(was: Number, now: Number) -> float:
