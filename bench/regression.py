@@ -150,7 +150,7 @@ def _pooled(a: Number, b: Number) -> tuple[float, int] | None:
     rounding = _counting(a, b) / math.sqrt(12)  # a count stands for anything within half a sample of it
     learning = LEARNING if a.metric.startswith("attack_") else 1.0
     told = [(learning * one.sd, one.n - 1) for one in (a, b) if one.n > 1 and math.isfinite(one.sd)]
-    if not told:
+    if not (told and a.n and b.n):
         return None
     degrees = sum(free for _, free in told)
     variance = math.fsum(free * sd * sd for sd, free in told) / degrees + rounding**2

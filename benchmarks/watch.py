@@ -137,22 +137,24 @@ class Work:
         reads = registry.load("methods", method).needs
         return [fault for fault, (fields, _) in FAULTS.items() if fields or Need.RETAIN in reads]
 
-    def planted(self, method: str, fault: str, k: int) -> Path:
-        """The results of a method with a fault, in the models of rerun `k`."""
-        slug = "".join(letter if letter.isalnum() else "-" for letter in fault)
-        out = self.folder / f"{method}-{slug}-{k}"
-        cls = registry.load("methods", method)
-        fields, factor = FAULTS[fault]
+    def plant(self, method: str, fault: str) -> Path:
+        """Write the file of a method with a fault; its name names its row."""
+        slug, (fields, factor) = _slug(fault), FAULTS[fault]
+        told = {"method": method, "fault": fault, "cls": registry.load("methods", method).__name__}
         file = self.folder / slug / f"{method}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
-        told = {"method": method, "fault": fault, "cls": cls.__name__, "fields": fields, "factor": factor}
-        file.write_text(PLANTED.format(**told, mixed=not fields), encoding="utf-8")
-        words = [*_without(shlex.split(self.command)[2:], "--methods"), "--methods", str(file)]
-        default = cls().model_dump(mode="json")
+        file.write_text(PLANTED.format(**told, fields=fields, factor=factor, mixed=not fields), encoding="utf-8")
+        return file
+
+    def planted(self, method: str, fault: str, k: int) -> Path:
+        """The results of a method with a fault, in the models of rerun `k`."""
+        words = _without(shlex.split(self.command)[2:], "--methods")
+        words += ["--methods", str(self.plant(method, fault))]
+        default = registry.load("methods", method)().model_dump(mode="json")
         for name, value in self.config["method_settings"][method].items():
             if value != default[name]:
                 words += ["--set", f"{method}.{name}={'none' if value is None else json.dumps(value)}"]
-        return self._run(out, words, k)
+        return self._run(self.folder / f"{method}-{_slug(fault)}-{k}", words, k)
 
     def _run(self, out: Path, words: Sequence[str], k: int) -> Path:
         if not (out / "records.csv").exists():
@@ -168,6 +170,10 @@ class Work:
             if done.returncode not in (0, 1):
                 raise RuntimeError(done.stderr.splitlines()[-1])
         return out
+
+
+def _slug(fault: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in fault)
 
 
 def _without(words: Sequence[str], flag: str) -> list[str]:
