@@ -83,6 +83,9 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--exact", action="store_true", help="any difference counts: for the same seeds, machine and versions"
     )
+    compare.add_argument(
+        "--times", action="store_true", help="requests that take another share of retraining count: on an idle machine"
+    )
     compare.add_argument("--update-baseline", action="store_true", help="write the baseline from these results instead")
     _add_leaderboard(verbs)
     _add_store(verbs)

@@ -21,6 +21,8 @@ FORMAT = 1
 POOL, YARDSTICK = "reference", "retrain"
 TIME = "time_ratio"  # geometric mean of request time over retraining time, repeat by repeat; its sd is of the logarithm
 SHORTEST = 1e-3  # seconds of a request below which its time is the clock's
+# What may differ between comparable runs: names, machines, and which methods, repeats and models there are.
+NOT_SCIENTIFIC = ("preset", "device", "seeds", "shadow.first", "methods", "attack_settings.n_threads")
 NOT_COMPARED = (*records.TIMES, "peak_bytes")
 # By their beginning: what follows from others; what has no interval, or one that takes the retrained models as given.
 FOLLOWING = ("attack_p:", "attack_equivalence_p:", "attack_rate_gap:", "compared_")
@@ -140,6 +142,29 @@ def _number(entry: Mapping[str, Any]) -> Number:
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
+
+
+def require_same_config(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: Path) -> None:
+    """Raise UsageError, in one line, unless what both runs have is configured alike; methods may come and go."""
+    common = set(ours.get("method_settings") or {}) & set(theirs.get("method_settings") or {})
+    now, was = (dict(_flat(config, common)) for config in (ours, theirs))
+    keys = [key for key in sorted({*now, *was}) if now.get(key) != was.get(key)]
+    if keys:
+        shown = ", ".join(f"{key} ({now.get(key)!r}, baseline {was.get(key)!r})" for key in keys[:5])
+        more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+        raise UsageError(f"the results and the baseline {path} are not comparable: they differ in {shown}{more}")
+
+
+def _flat(config: Mapping[str, Any], methods: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The scientific part of a config as dotted keys, with the settings of these methods only."""
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if name in NOT_SCIENTIFIC or (prefix == "method_settings." and key not in methods):
+            continue
+        if isinstance(value, Mapping):
+            yield from _flat(value, methods, f"{name}.")
+        else:
+            yield name, value
 
 
 def _compared(metric: str) -> bool:

@@ -287,7 +287,7 @@ def _compare(chosen: argparse.Namespace) -> int:
         print(f"baseline written: {chosen.baseline}; line for the changelog, with the reason:")
         print(f"| `{chosen.baseline}` | {baseline.digest(chosen.baseline)} | why it moved |")
         return OK
-    found = regression.compare(results, chosen.baseline, exact=chosen.exact)
+    found = regression.compare(results, chosen.baseline, exact=chosen.exact, times=chosen.times)
     if found.moved:
         print(regression.table(found.moved), end="\n\n")
     print(found.line())

@@ -3,8 +3,8 @@
 A number moved when the difference exceeds both what Student's t-test explains and the number's resolution (one sample
 of an error). The level of the test is `FAMILY` shared equally among all numbers compared (Bonferroni), so that at most
 that share of comparisons raises a false alarm, however many numbers there are. A status moved when Fisher's exact test
-on the repeats that have it says so, a verdict when a number that it follows from moved, a time when its ratio to
-retraining in the same run did, by more than `FACTOR` too. A number of one repeat on both sides has no spread and is
+on the repeats that have it says so, a verdict when a number that it follows from moved. Times are compared as
+ratios to retraining in the same run. A number of one repeat on both sides has no spread and is
 not judged.
 `docs/compare.md` has the reasons, and how often this is wrong.
 """
@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bench import baseline, records, statistics
 from bench.baseline import POOL, TIME, Baseline, Number, Place
@@ -25,8 +24,6 @@ from bench.interface import UsageError
 FAMILY = 0.01  # most false alarms per comparison of two whole runs
 RARE = 0.01  # most false alarms of one status, which repeats have or have not
 FACTOR = 3.0  # between two ratios of times that load, caches and kernels of another machine explain
-# What may differ between comparable runs: names, machines, and which methods, repeats and models there are.
-NOT_SCIENTIFIC = ("preset", "device", "seeds", "shadow.first", "methods", "attack_settings.n_threads")
 LEARNING = math.sqrt(2)  # intervals of attacks take what was learned as given; half of the models go into that
 SMALLEST = 1e-3  # resolution of numbers that do not count samples: AUC, nats, fractions
 # By their beginning: numbers in which one sample is a step, in percent and as a share of 1.
@@ -69,32 +66,36 @@ class Comparison:
         return "\n".join([f"{head}; {self.compared} numbers compared", *self.notes])
 
 
-def compare(results: records.Results, path: Path, *, exact: bool = False) -> Comparison:
+def compare(results: records.Results, path: Path, *, exact: bool = False, times: bool = False) -> Comparison:
     """A run against a baseline file; moved numbers are in the order of the results, those that are gone last.
 
     Args:
         exact: any difference counts, as it should for the same seeds on the same machine and versions.
+        times: times count too and are not only remarked on, as they should where nothing else runs.
 
     Raises:
         UsageError: the baseline is missing, damaged or of another configuration, or nothing can be judged.
     """
     was, now = baseline.read(path), baseline.of(results)
-    _require_same_config(now.config, was.config, path)
-    found = between(was, now, exact=exact)
+    baseline.require_same_config(now.config, was.config, path)
+    found = between(was, now, exact=exact, times=times)
     if not found.moved and not found.compared:
         raise UsageError(f"nothing of {path} can be judged, since one repeat tells no spread; make both with --seeds 5")
     return found
 
 
-def between(was: Baseline, now: Baseline, *, exact: bool = False) -> Comparison:
+def between(was: Baseline, now: Baseline, *, exact: bool = False, times: bool = False) -> Comparison:
     """What moved from one run to another that is configured alike."""
     common = [place for place in now.numbers if place in was.numbers]
     blind = [place for place in common if not exact and _blind(was.numbers[place], now.numbers[place])]
     judged = [place for place in common if place not in set(blind)]
     alpha = FAMILY / max(len(judged), 1)
-    found = [_difference(place, was.numbers, now.numbers, alpha, exact=exact) for place in judged]
-    moved = [*_statuses(was, now), *(one for one in found if one), *_new_and_gone(was, now)]
+    tested = (_difference(place, was.numbers, now.numbers, alpha, exact=exact) for place in judged)
+    found = [one for one in tested if one]
+    slow = [one for one in found if one.metric == TIME and not times]
+    moved = [*_statuses(was, now), *(one for one in found if one not in slow), *_new_and_gone(was, now)]
     verdicts, notes = _verdicts(was, now, moved)
+    notes += [f"{one.method}: a request {one.reason}; --times makes that count" for one in slow]
     if blind:
         methods = ", ".join(dict.fromkeys(place[0] for place in blind))
         notes.append(
@@ -253,29 +254,6 @@ def _verdicts(was: Baseline, now: Baseline, moved: Sequence[Moved]) -> tuple[lis
         else:
             notes.append(f"{name}: the verdict was {word} and is {said}, but no number behind it moved beyond chance")
     return found, notes
-
-
-def _require_same_config(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: Path) -> None:
-    """Methods may come and go; what both runs have must be configured alike."""
-    common = set(ours.get("method_settings") or {}) & set(theirs.get("method_settings") or {})
-    now, was = (dict(_flat(config, common)) for config in (ours, theirs))
-    keys = [key for key in sorted({*now, *was}) if now.get(key) != was.get(key)]
-    if keys:
-        shown = ", ".join(f"{key} ({now.get(key)!r}, baseline {was.get(key)!r})" for key in keys[:5])
-        more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-        raise UsageError(f"the results and the baseline {path} are not comparable: they differ in {shown}{more}")
-
-
-def _flat(config: Mapping[str, Any], methods: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The scientific part of a config as dotted keys, with the settings of these methods only."""
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if name in NOT_SCIENTIFIC or (prefix == "method_settings." and key not in methods):
-            continue
-        if isinstance(value, Mapping):
-            yield from _flat(value, methods, f"{name}.")
-        else:
-            yield name, value
 
 
 def table(moved: Sequence[Moved]) -> str:

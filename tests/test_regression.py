@@ -232,22 +232,29 @@ def timed(factor: float, stream: int = 1, noise: float = 0.1, **run: Any) -> Res
     return Results(made.run | run, [*others, *times], {})
 
 
+def slowed(run: Results, path: Path) -> list[regression.Moved]:
+    """The times that moved since a baseline."""
+    return [one for one in regression.compare(run, path, times=True).moved if one.metric == baselines.TIME]
+
+
 def test_times_are_compared_as_ratios_within_a_run(baseline: Path) -> None:
     baselines.write(timed(0.3), baseline)
     [kept] = [one for one in baselines.read(baseline).numbers.values() if one.metric == baselines.TIME]
     assert kept.value == pytest.approx(0.3, rel=0.2)
-    assert [one for s in range(20) for one in moves(timed(0.6, s), baseline) if one.metric == baselines.TIME] == []
+    assert [one for stream in range(20) for one in slowed(timed(0.6, stream), baseline)] == []
     for factor, word in ((1.5, "long"), (0.06, "little")):
-        [slow] = [one for one in moves(timed(factor, 1), baseline) if one.metric == baselines.TIME]
+        [slow] = slowed(timed(factor), baseline)
         assert slow.reason == f"takes 5.0 times as {word}, in retrainings of its run"
-    noisy = [one for one in moves(timed(1.5, 2, noise=1.5), baseline) if one.metric == baselines.TIME]
-    assert noisy == []
+        remarked = regression.compare(timed(factor), baseline)
+        assert not remarked.moved
+        assert f"pgu: a request {slow.reason}; --times makes that count" in remarked.line()
+    assert slowed(timed(1.5, 2, noise=1.5), baseline) == []
 
 
 def test_times_that_tell_nothing_are_not_compared(baseline: Path) -> None:
     baselines.write(timed(0.3), baseline)
     for run in (timed(1.5, timed_elsewhere=["pgu"]), timed(1e-5), results(1)):
-        assert [one for one in moves(run, baseline) if one.metric == baselines.TIME] == []
+        assert slowed(run, baseline) == []
 
 
 def test_exact_counts_any_difference(baseline: Path) -> None:
