@@ -42,7 +42,7 @@ FAULTS: dict[str, tuple[tuple[str, ...], float]] = {
     "learning rate × 2": (("lr", "end_lr"), 2.0),
     "half the epochs": (("epochs",), 0.5),
     "labels of retained data mixed up": ((), 1.0),
-    "nothing done": (("epochs",), 0.0),
+    "no epochs": (("epochs",), 0.0),
 }
 PLANTED = '''"""{method} with a planted fault: {fault}."""
 
