@@ -70,4 +70,5 @@ def _ascend(
 
 def _norm(images: Tensor) -> Tensor:
     """L2 norm of every image, `[n, 1, 1, 1]`."""
-    return torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True)
+    return length

@@ -7,13 +7,13 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import torch
 from pydantic import Field
 
 from bench import loop
 from bench.interface import DataView, Method
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from bench.interface import Part
@@ -45,7 +45,7 @@ def require_forget(data: DataView) -> None:
 def paired(
     data: DataView, size: int, generator: torch.Generator, *, augment: bool = True
 ) -> Iterator[tuple[Batch, Batch]]:
-    """Once over the retained set, a batch of the forget set beside each batch; the forget set begins again when done."""
+    """Once over the retained set, a batch of the forget set beside each, which begins again when it is through."""
 
     def forgotten() -> Iterator[Batch]:
         while True:
@@ -70,8 +70,6 @@ def mixed(
 
 def spread(part: Part, steps: int, generator: torch.Generator) -> list[Batch]:
     """All of a part, augmented and in random order, in `steps` pieces of nearly the same size, some of them empty."""
-    import torch
-
     pairs = list(part.batches(1024, generator, augment=True))
     x, y = (torch.cat(side) for side in zip(*pairs, strict=True))
     return list(zip(x.tensor_split(steps), y.tensor_split(steps), strict=True))
