@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import dataclasses
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
