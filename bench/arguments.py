@@ -83,6 +83,12 @@ def parser() -> argparse.ArgumentParser:
     compare = verbs.add_parser("compare", help="tell which numbers moved against a baseline")
     compare.add_argument("results", type=Path)
     compare.add_argument("--baseline", type=Path, required=True, help="baseline file (JSON)")
+    compare.add_argument(
+        "--exact", action="store_true", help="any difference counts: for the same seeds, machine and versions"
+    )
+    compare.add_argument(
+        "--times", action="store_true", help="requests that take another share of retraining count: on an idle machine"
+    )
     compare.add_argument("--update-baseline", action="store_true", help="write the baseline from these results instead")
     _add_leaderboard(verbs)
     _add_store(verbs)
