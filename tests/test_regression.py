@@ -291,12 +291,12 @@ def test_other_configurations_are_refused_with_the_keys(baseline: Path) -> None:
 
 def test_a_setting_that_a_method_got_since_counts_as_its_default(tmp_path: Path) -> None:
     path = tmp_path / "before.json"
-    regression.write_baseline(results(1, method_settings={"retrain": {}, "retrain+compute=0.5": {}}), path)
+    baselines.write(results(1, method_settings={"retrain": {}, "retrain+compute=0.5": {}}), path)
     now = {"retrain": {"compute": 1.0}, "retrain+compute=0.5": {}}
-    assert regression.compare(results(1, method_settings=now), path) == []
+    assert moves(results(1, method_settings=now), path) == []
     for strange in ({"compute": 0.5}, {"unheard": 1.0}):
         with pytest.raises(UsageError, match=rf"method_settings\.retrain\.{next(iter(strange))}"):
-            regression.compare(results(1, method_settings=now | {"retrain": strange}), path)
+            moves(results(1, method_settings=now | {"retrain": strange}), path)
 
 
 def test_names_machines_and_other_methods_do_not_matter(baseline: Path) -> None:
