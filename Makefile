@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow lint docs site check-docs check-numbers update-numbers check-small clean
+.PHONY: setup demo test test-slow lint docs site check-docs ci-results check-numbers update-numbers check-small clean
 
 setup: $(VENV)/.ready
 
@@ -48,14 +48,19 @@ check-docs: setup
 	$(BIN)/python -m reports.metrics | diff docs/metrics.md - || \
 		{ echo 'docs/metrics.md is stale; run make docs' >&2; exit 1; }
 
-# A small fixed benchmark against its stored baseline: fails when a number moved.
-check-numbers: setup
-	$(BIN)/python run_benchmark.py --preset ci --store build/ci-store --out build/ci-results
-	$(BIN)/python run_benchmark.py compare build/ci-results --baseline baselines/ci.json
+# A small fixed benchmark and the quick start against their stored baselines: fails when a number moved.
+check-numbers: ci-results
+	set -e; for name in ci quickstart; do \
+		$(BIN)/python run_benchmark.py compare build/$$name --baseline baselines/$$name.json; done
 
-update-numbers: setup
-	$(BIN)/python run_benchmark.py --preset ci --store build/ci-store --out build/ci-results
-	$(BIN)/python run_benchmark.py compare build/ci-results --baseline baselines/ci.json --update-baseline
+# Each prints the line that CHANGELOG.md then needs, with the reason.
+update-numbers: ci-results
+	set -e; for name in ci quickstart; do \
+		$(BIN)/python run_benchmark.py compare build/$$name --baseline baselines/$$name.json --update-baseline; done
+
+ci-results: setup
+	$(BIN)/python run_benchmark.py --preset ci --store build/ci-store --out build/ci
+	$(BIN)/python run_benchmark.py --scenario class_removal --methods pgu,scrub --store build/ci-store --out build/quickstart
 
 # The small presets on real photographs against their stored baselines: half an hour on two cores. DATA names the folder.
 DATA ?= data

@@ -77,9 +77,18 @@ def parser() -> argparse.ArgumentParser:
         help="folder for the paper's tables and figures of all these runs (default: the results folder, if it is one)",
     )  # fmt: skip
     _add_pdf(report)
+    report.add_argument(
+        "--one-column", action="store_true", help="also write figures/NAME-column.pdf, 3.35 inches wide"
+    )
     compare = verbs.add_parser("compare", help="tell which numbers moved against a baseline")
     compare.add_argument("results", type=Path)
     compare.add_argument("--baseline", type=Path, required=True, help="baseline file (JSON)")
+    compare.add_argument(
+        "--exact", action="store_true", help="any difference counts: for the same seeds, machine and versions"
+    )
+    compare.add_argument(
+        "--times", action="store_true", help="requests that take another share of retraining count: on an idle machine"
+    )
     compare.add_argument("--update-baseline", action="store_true", help="write the baseline from these results instead")
     _add_leaderboard(verbs)
     _add_store(verbs)

@@ -261,7 +261,7 @@ def _report(chosen: argparse.Namespace) -> int:
     import reports
 
     try:
-        print(reports.report(chosen.results, chosen.out))
+        print(reports.report(chosen.results, chosen.out, one_column=chosen.one_column))
         _tell_paper(chosen.out or chosen.results[0])
     except OSError as error:
         raise UsageError(f"cannot write the report into {', '.join(map(str, chosen.results))}: {error}") from error
@@ -279,16 +279,19 @@ def _typeset(chosen: argparse.Namespace, folders: Sequence[Path], out: Path | No
 
 
 def _compare(chosen: argparse.Namespace) -> int:
-    from bench import records, regression
+    from bench import baseline, records, regression
 
     results = records.load(chosen.results)
     if chosen.update_baseline:
-        regression.write_baseline(results, chosen.baseline)
-        print(f"baseline written: {chosen.baseline}")
+        baseline.write(results, chosen.baseline)
+        print(f"baseline written: {chosen.baseline}; line for the changelog, with the reason:")
+        print(f"| `{chosen.baseline}` | {baseline.digest(chosen.baseline)} | why it moved |")
         return OK
-    moved = regression.compare(results, chosen.baseline)
-    print(regression.table(moved) if moved else "no number moved")
-    return FAILED if moved else OK
+    found = regression.compare(results, chosen.baseline, exact=chosen.exact, times=chosen.times)
+    if found.moved:
+        print(regression.table(found.moved), end="\n\n")
+    print(found.line())
+    return FAILED if found.moved else OK
 
 
 def _store(chosen: argparse.Namespace) -> int:

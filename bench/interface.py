@@ -203,6 +203,7 @@ class Context:
         recipe: how the original was trained.
         removed_classes: classes that go entirely; empty outside class removal.
         step: position of this request in its sequence.
+        black, white: the normalized values of the smallest and largest pixel, per channel; images lie between.
         layers: names of the modules that "the last k layers" counts, in order; empty if the architecture lists none.
         state: what `prepare` returned or the previous request left behind; tensors by name.
         new_model: builds a freshly initialized network, drawn from this run's seed.
@@ -221,6 +222,8 @@ class Context:
     initial_model: Callable[[], nn.Module]
     removed_classes: tuple[int, ...] = ()
     step: int = 0
+    black: tuple[float, ...] = ()
+    white: tuple[float, ...] = ()
     layers: tuple[str, ...] = ()
     state: State = field(default_factory=dict)
     deadline: float | None = None

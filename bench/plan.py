@@ -119,8 +119,8 @@ class Plan:
 
     def shadows(self) -> list[str]:
         """Numbers of the pool's models that only attacks learn from."""
-        total = self.config.shadow.train + self.config.shadow.validation
-        return [f"shadow{j}" for j in range(total)]
+        shadow = self.config.shadow
+        return [f"shadow{shadow.first + j}" for j in range(shadow.train + shadow.validation)]
 
     def unlearned(self) -> list[str]:
         """Numbers of the shadow originals that every method also unlearns from, for attacks that know the method."""

@@ -68,6 +68,7 @@ class Shadow(Strict):
         le=10_000,
         description="of these originals, how many (at most all) every method also unlearns from, untimed",
     )
+    first: int = Field(default=0, ge=0, le=10**9, description="number of the first pair; another gives fresh models")
 
 
 class Audit(Strict):

@@ -140,6 +140,7 @@ def context(
 ) -> Context:
     """What a method may know besides the data; initial weights only if it declares them."""
 
+    top = setting.dataset.pixel_max
     build, declared = setting.build, Need.INITIAL_WEIGHTS in method.reads()  # what is bound here, a method could reach
 
     def initial() -> nn.Module:
@@ -158,6 +159,8 @@ def context(
         initial_model=initial,
         removed_classes=request.removed_classes if request else (),
         step=request.step if request else 0,
+        black=tuple(-m / s for m, s in zip(setting.dataset.mean, setting.dataset.std, strict=True)),
+        white=tuple((top - m) / s for m, s in zip(setting.dataset.mean, setting.dataset.std, strict=True)),
         layers=setting.layers,
         deadline=None if setting.time_limit is None else time.perf_counter() + setting.time_limit,
         progress=setting.progress,

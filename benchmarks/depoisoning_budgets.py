@@ -2,9 +2,10 @@
 
     python benchmarks/depoisoning_budgets.py [--flips 6,12,18,24] [--fractions 1,0.5] [--methods all] [--seeds 5]
 
-Runs the benchmark's own command once a budget and fraction, and prints one Markdown table: restored = (error of the
-poisoned originals - error of the method) / (error of the poisoned originals - error of the clean pool), on test data,
-mean over the seeds with its 95 % interval. 0 is the original, 1 is the mean of the models that never saw the poison.
+Runs the benchmark's own command once a budget and fraction, draws the budgets together into figures/budgets.png and
+.pdf of the folder, and prints one Markdown table: restored = (error of the poisoned originals - error of the method) /
+(error of the poisoned originals - error of the clean pool), on test data, mean over the seeds with its 95 % interval.
+0 is the original, 1 is the mean of the models that never saw the poison.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tabulate import tabulate
 
 from bench import records
+from reports import figures
 from reports.numbers import Numbers, fixed, with_interval
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +45,8 @@ def main() -> None:
     versions = ", ".join(f"{name} {first['versions'][name]}" for name in ("python", "torch", "numpy"))
     print(f"\n{first['title']}, seeds {args.seeds}, commit {first['git']}, {versions}, {first['hardware']['cpu']}\n")
     print(table(columns))
+    for drawn in figures.write_parts(list(columns.values()), args.folder / "figures"):
+        print(f"\n{args.folder / 'figures' / drawn.name}.png: {drawn.caption}", file=sys.stderr)
 
 
 def run(args: argparse.Namespace, flips: int, share: float) -> records.Results:

@@ -53,6 +53,14 @@ def tail(model: nn.Module, x: Tensor, k: int, published: Sequence[str] = ()) -> 
     return list(model.modules()) if k >= len(layers) else order[order.index(layers[-k]) :]
 
 
+def head(model: nn.Module, x: Tensor, classes: int) -> nn.Conv2d | nn.Linear:
+    """The last layer, which gives the logits. Raises ValueError where another module with weights does."""
+    layer = [module for module in running_order(model, x) if list(module.parameters(recurse=False))][-1]
+    if not isinstance(layer, torch.nn.Conv2d | torch.nn.Linear) or len(layer.weight) != classes:
+        raise ValueError(f"the last module with weights does not give the {classes} logits, but {type(layer).__name__}")
+    return layer
+
+
 def train_tail(
     model: nn.Module, modules: Sequence[nn.Module], data: DataView, ctx: Context, epochs: int | None
 ) -> nn.Module:

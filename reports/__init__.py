@@ -11,18 +11,19 @@ from bench.interface import UsageError
 from bench.records import Results, load, require_folder, write_whole
 
 
-def build(folder: Path) -> str:
+def build(folder: Path, *, one_column: bool = False) -> str:
     """Write every artefact of a results folder into it and return the Markdown of its tables; see `report`."""
-    return report([folder])
+    return report([folder], one_column=one_column)
 
 
-def report(folders: Sequence[Path], out: Path | None = None) -> str:
+def report(folders: Sequence[Path], out: Path | None = None, *, one_column: bool = False) -> str:
     """Write every artefact of results folders into them, and what they reproduce of the paper into `out`.
 
     Each run gets `table.md`, `table.tex`, `references.bib`, `report.tex`, `report.html` and `figures/*.png`,
     `figures/*.pdf`; the same folder always gives the same bytes. A folder may hold the runs of several parts. The
     paper's tables and figures, in its own layout, are `paper.md`, `paper.tex` and `figures/figure*`; without `out` they
-    go into the only folder, where a run of it reproduces some.
+    go into the only folder, where a run of it reproduces some. Depoisoning runs that differ in the number of wrong
+    labels make `figures/budgets` there. With `one_column` every figure is there in a version for one column too.
 
     Returns:
         The tables of the only run, or the page of the paper's tables. Raises `bench.interface.UsageError`, before
@@ -35,13 +36,13 @@ def report(folders: Sequence[Path], out: Path | None = None) -> str:
         found = {label: load(place) for label, place in places.items()}
         if out is not None:
             _require_paper(found, out)
-        texts = [_build(places[label], results) for label, results in found.items()]
+        texts = [_build(places[label], results, one_column=one_column) for label, results in found.items()]
         alone = len(folders) == 1 and folders[0] in places.values()
         from reports import pack
 
         if alone and out is None and not pack.reproduces(*found.values()):
             return texts[0]
-        page = pack.write(found, out or folders[0])
+        page = _together(found, out or folders[0], one_column=one_column)
         return texts[0] if alone and out is None else page
 
 
@@ -64,15 +65,21 @@ def _require_paper(runs: Mapping[str, Results], out: Path) -> None:
     require_folder(out, "the folder of the paper's tables", "--out")
 
 
-def build_parts(folder: Path, parts: Sequence[str]) -> str:
+def build_parts(folder: Path, parts: Sequence[str], *, one_column: bool = False) -> str:
     """Write what the runs in these folders below `folder` reproduce of the paper into it, and return the page.
 
     Raises UsageError where one of them is missing or damaged.
     """
-    from reports import pack
-
     with _uncollected():
-        return pack.write({part: load(folder / part) for part in parts}, folder)
+        return _together({part: load(folder / part) for part in parts}, folder, one_column=one_column)
+
+
+def _together(runs: Mapping[str, Results], out: Path, *, one_column: bool) -> str:
+    """Write what several runs show together into `out`, and return the page of the paper's tables."""
+    from reports import figures, pack
+
+    figures.write_parts(list(runs.values()), out / "figures", one_column=one_column)
+    return pack.write(runs, out)
 
 
 def typeset(folders: Sequence[Path], out: Path | None = None) -> list[Path]:
@@ -87,7 +94,7 @@ def typeset(folders: Sequence[Path], out: Path | None = None) -> list[Path]:
     return [pdf.compile(one) for one in [*documents, *([paper] if paper.exists() else [])]]
 
 
-def _build(folder: Path, results: Results) -> str:
+def _build(folder: Path, results: Results, *, one_column: bool) -> str:
     # Imported here, so that `import reports` costs a command line that builds nothing next to nothing.
     from reports import against, document, figures, latex, markdown, page, tables
 
@@ -96,7 +103,7 @@ def _build(folder: Path, results: Results) -> str:
     write_whole(folder / "table.md", text.encode())
     write_whole(folder / "table.tex", latex.tables_file(results, rows).encode())
     write_whole(folder / "references.bib", latex.bibliography(results.run).encode())
-    drawn = figures.write(results, folder / "figures")
+    drawn = figures.write(results, folder / "figures", one_column=one_column)
     write_whole(folder / "report.tex", document.text(results, rows, drawn).encode())
     write_whole(folder / "report.html", page.render(results, rows, drawn).encode())
     return text

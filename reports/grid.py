@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.interface import Record
 from reports import words
 from reports.numbers import MISSING, Numbers
 from reports.quantities import ANCHORS
@@ -34,7 +35,8 @@ class Row:
 
     `kind` is reference, anchor, method or, for a line without any number, failed. `remark` is `ok`, the reason for
     which numbers are missing, or what was odd about some runs. `step` is set where a table has a line per request.
-    `places` has one for every cell, None where it holds words; it is empty where the numbers are not of the records.
+    `places` has one for every cell, None where it holds words, the number itself where no record holds it; it is empty
+    where the numbers are not of the records.
     """
 
     method: str
@@ -42,7 +44,7 @@ class Row:
     cells: list[str]
     remark: str
     step: int | None = None
-    places: tuple[Place | None, ...] = ()
+    places: tuple[Place | Record | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def line(
     cells: Sequence[str],
     step: int | None = None,
     said: Sequence[str] = (),
-    places: Sequence[Place | None] = (),
+    places: Sequence[Place | Record | None] = (),
 ) -> Row:
     """Numbers with the method's name before them, then the request's if `step` says which, and what is `said`.
 

@@ -56,7 +56,10 @@ def good(table: Table) -> list[str]:
     return [dict(entry.lines)["good"] if entry else "" for entry in entries]
 
 
-def _hint(run: Mapping[str, Any], numbers: Numbers, method: str, place: Place) -> Hint:
+def _hint(run: Mapping[str, Any], numbers: Numbers, method: str, place: Place | Record) -> Hint:
+    if isinstance(place, Record):
+        own = Place(place.metric, place.part, place.step)
+        return Hint() if math.isnan(place.value) else Hint(place.value, _measured(place, own))
     if place.metric == "samples_read":
         return _read(run, numbers, method, place)
     if place.step is None:

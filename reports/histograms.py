@@ -19,35 +19,50 @@ BAND = 0.07  # width of the under- and overflow bars as a share of the range
 Shares = Mapping[tuple[str, int], Array]
 
 
-def entropy_histograms(results: Results) -> Figure | None:
-    """Log-entropy densities on the forget set, one panel per method; rows are the steps of a sequence."""
-    run, steps = results.run, results.run["steps"]
-    named = [entry["name"] for entry in run["methods"]]
-    methods = [name for name in named if f"log_entropy/{name}/0" in results.samples]
+def entropy_histograms(results: Results, *, width: float = style.TWO_COLUMNS) -> Figure | None:
+    """Log-entropy densities on the forget set, one panel per method.
+
+    Of a sequence, rows are its steps where the methods fit beside each other; otherwise it is the last.
+    """
+    methods = _methods(results)
     if not methods or f"log_entropy/{REFERENCE}/0" not in results.samples:
         return None
-    shape = (steps, len(methods)) if steps > 1 else style.grid_shape(len(methods))
-    figure, grid = style.panels(*shape, height=1.0 if steps > 1 else 1.4, left=0.72 if steps > 1 else 0.55)
+    steps = shown_steps(results, width)
+    several = len(steps) > 1
+    shape = (len(steps), len(methods)) if several else style.grid_shape(len(methods), width)
+    height, left = (1.0, 0.72) if several else (1.4 if width > style.ONE_COLUMN else 0.95, 0.55)
+    figure, grid = style.panels(*shape, width=width, height=height, left=left)
     edges = shared_edges(results, methods)
     shares = entropy_shares(results, methods, edges)
-    limit(grid, edges, shares)
-    places = [(method, step) for step in range(steps) for method in methods]
+    limit(grid, edges, {place: own for place, own in shares.items() if place[1] in steps})
+    places = [(method, step) for step in steps for method in methods]
     axes = [ax for row in grid for ax in row]
     for ax, (method, step) in zip(axes, places, strict=False):
         if (method, step) in shares and (REFERENCE, step) in shares:
             _panel(ax, results, edges, shares, method, step)
     style.blank(axes[len(places) :])
-    for number, row in enumerate(grid):
-        row[0].set_ylabel(f"request {number + 1}\ndensity" if steps > 1 else "density")
+    for step, row in enumerate(grid):
+        row[0].set_ylabel(f"request {step + 1}\ndensity" if several else "density")
     style.label_columns(grid, len(places), "log-entropy, nats")
-    style.pool_legend(figure, _pool_label(results), "the method named above the panel")
+    style.pool_legend(figure, _pool_label(results, steps), "the method named above the panel")
     return figure
 
 
-def _pool_label(results: Results) -> str:
+def _methods(results: Results) -> list[str]:
+    """The methods that there is anything to draw of."""
+    return [entry["name"] for entry in results.run["methods"] if f"log_entropy/{entry['name']}/0" in results.samples]
+
+
+def shown_steps(results: Results, width: float) -> list[int]:
+    """The requests that are drawn: all, or the last where the methods do not fit beside each other."""
+    steps = results.run["steps"]
+    return list(range(steps)) if len(_methods(results)) <= style.most_columns(width) else [steps - 1]
+
+
+def _pool_label(results: Results, steps: Sequence[int]) -> str:
     label = f"{words.pool(results.run)}, {results.run['reference_models']} models"
-    floor = Numbers(results.records).value(REFERENCE, "log_entropy_w1", "forget", 0)
-    return label if results.run["steps"] > 1 or math.isnan(floor) else f"{label}, W1 floor {fixed(floor)}"
+    floor = Numbers(results.records).value(REFERENCE, "log_entropy_w1", "forget", steps[-1])
+    return label if len(steps) > 1 or math.isnan(floor) else f"{label}, W1 floor {fixed(floor)}"
 
 
 def shared_edges(results: Results, methods: Sequence[str]) -> Array:
@@ -118,7 +133,8 @@ def limit(grid: list[list[Axes]], edges: Array, shares: Shares) -> None:
     under, over = any(own[0] for own in shares.values()), any(own[-1] for own in shares.values())
     first = edges[0] if under or not occupied.size else edges[occupied[0]]
     last = edges[-1] if over or not occupied.size else edges[occupied[-1] + 1]
-    wide = len(grid[0]) < 4
+    figure = grid[0][0].get_figure(root=True)
+    wide = figure is not None and figure.get_figwidth() / len(grid[0]) > 2
     clear = (0.1 if wide else 0.25) * (last - first)  # what the label of an end bar needs
     inner = [t for t in ticker.MaxNLocator(5 if wide else 3, integer=True).tick_values(first, last)
              if first + clear * under <= t <= last - clear * over]  # fmt: skip

@@ -60,11 +60,15 @@ class Numbers:
         values = [r.value for r in self.repeats(method, metric, part, step) if math.isfinite(r.value)]
         return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
-    def total(self, method: str, metric: str, part: str | None, steps: Iterable[int]) -> tuple[float, float]:
-        """Mean and standard deviation over repeats of the sum over steps; repeats that lack a step are left out."""
+    def sums(self, method: str, metric: str, part: str | None, steps: Iterable[int]) -> list[float]:
+        """The sum over steps of every repeat; repeats that lack a step are left out."""
         found = [{record.seed: record.value for record in self.repeats(method, metric, part, step)} for step in steps]
         whole = set.intersection(*(set(values) for values in found)) if found else set()
-        sums = [sum(values[seed] for values in found) for seed in sorted(whole)]
+        return [sum(values[seed] for values in found) for seed in sorted(whole)]
+
+    def total(self, method: str, metric: str, part: str | None, steps: Iterable[int]) -> tuple[float, float]:
+        """Mean and standard deviation over repeats of the sum over steps."""
+        sums = self.sums(method, metric, part, steps)
         mean = float(np.mean(sums)) if sums else math.nan
         return mean, float(np.std(sums, ddof=1)) if len(sums) > 1 else math.nan
 

@@ -127,7 +127,7 @@ def _picture(name: str, results: Results, folder: Path) -> Picture | None:
         return None
     for kind in ("png", "pdf"):
         write_whole(folder / f"{name}.{kind}", style.encode(figure, kind))
-    width = min(figure.get_figwidth() / style.WIDTH, 1.0)
+    width = min(figure.get_figwidth() / style.TWO_COLUMNS, 1.0)
     return Picture(name, _title(name), paper_figures.caption(name, results), width)
 
 

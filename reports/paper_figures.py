@@ -60,7 +60,7 @@ def figure2(results: Results) -> Figure | None:
     if not (methods := _attacked(results)):
         return None
     named = {ORIGINAL: "Original", **names(results)}
-    figure = style.plain(0.7 * style.WIDTH, 2.9)
+    figure = style.plain(0.7 * style.TWO_COLUMNS, 2.9)
     ax = figure.add_axes((0.11, 0.15, 0.49, 0.8))
     _rates(ax, results, {name: roc.label(results, PAPERS_ATTACK, name, named[name]) for name in methods})
     roc.legend(figure, ax, (0.64, 0.95))

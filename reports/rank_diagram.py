@@ -26,8 +26,8 @@ def rank_diagram(ranking: Ranking) -> Figure | None:
     bars = [(places[group[0]], places[group[-1]]) for group in ranking.groups if len(group) > 1]
     half = -(-len(places) // 2)
     bottom = STEP * (len(bars) + half + 1)
-    figure = style.plain(style.WIDTH, TOP + bottom)
-    ax = figure.add_axes((SIDE / style.WIDTH, 0, 1 - 2 * SIDE / style.WIDTH, 1))
+    figure = style.plain(style.TWO_COLUMNS, TOP + bottom)
+    ax = figure.add_axes((SIDE / style.TWO_COLUMNS, 0, 1 - 2 * SIDE / style.TWO_COLUMNS, 1))
     ax.set_xlim(1, len(places))
     ax.set_ylim(-bottom, TOP)
     ax.axis("off")

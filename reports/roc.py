@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,19 +16,20 @@ from reports.curves import Array
 from reports.numbers import PAPERS_ATTACK, Numbers, with_interval
 
 FEW = 8  # models up to which a band holds them all: of more, the extremes would cover each other
+LEGEND = "AUC [95 % interval]"
 GRID = np.linspace(0, 1, 201)  # false positive rates of a linear axis
 Scores = tuple[Array, Array]  # of a method's models and of retrained ones, [models, samples]
 
 
-def roc(results: Results) -> Figure | None:
+def roc(results: Results, *, width: float = style.TWO_COLUMNS) -> Figure | None:
     """ROC curves of the paper's attack, mean and range over seeds; linear, and log-log where the samples support it."""
-    return _figure(results, PAPERS_ATTACK)
+    return _figure(results, PAPERS_ATTACK, width)
 
 
-def deciding(results: Results) -> Figure | None:
+def deciding(results: Results, *, width: float = style.TWO_COLUMNS) -> Figure | None:
     """The same of the attack that decides the verdict, over test models; None without one or for the paper's."""
     name = headline(results)
-    return _figure(results, name) if name else None
+    return _figure(results, name, width) if name else None
 
 
 def headline(results: Results) -> str:
@@ -57,15 +56,12 @@ def scores_of(results: Results, attack: str) -> dict[str, Scores]:
     return found
 
 
-def _figure(results: Results, attack: str) -> Figure | None:
+def _figure(results: Results, attack: str, width: float) -> Figure | None:
     scores = scores_of(results, attack)
     if not scores:
         return None
-    height = max(2.75, 0.4 + 0.33 * len(scores))  # the legend has two lines per method
-    figure = style.plain(style.WIDTH, height)
-    linear, tails = figure.subplots(1, 2)
-    bottom, top = 0.45 / height, 1 - 0.16 / height
-    figure.subplots_adjust(left=0.07, right=0.775, bottom=bottom, top=top, wspace=0.26)
+    wide = width > style.ONE_COLUMN
+    figure, (linear, tails) = style.pair(width, lines=2 * len(scores) + 2, height=2.1 if wide else 1.3, stacked=False)
     lowest = min(curves.lowest_rate(others) for _, others in scores.values())
     for method, (own, others) in scores.items():
         look, name = style.look(results.run, method), label(results, attack, method, method)
@@ -74,14 +70,14 @@ def _figure(results: Results, attack: str) -> Figure | None:
         curve(tails, own, others, np.geomspace(curves.lowest_rate(others), 1, 101), look, name)
     linear_axes(linear)
     _tail_axes(tails, lowest)
-    legend(figure, linear, (0.8, top))
+    style.pair_legend(figure, linear.get_legend_handles_labels()[0], LEGEND)
     return figure
 
 
 def legend(figure: Figure, ax: Axes, corner: tuple[float, float]) -> None:
     """The names and areas of the curves of `ax`, from this upper left corner on, in parts of the figure."""
     handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=corner, title="AUC [95 % interval]",
+    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=corner, title=LEGEND,
                   alignment="left", borderaxespad=0, handlelength=2.4, labelspacing=0.7)  # fmt: skip
 
 
@@ -118,16 +114,9 @@ def _tail_axes(ax: Axes, lowest: float) -> None:
     marks = (1, 2, 5) if lowest > 0.01 else (1,)
     decades = range(math.floor(math.log10(lowest)), 1)
     shares = [100 * mark * 10.0**power for power in decades for mark in marks if lowest <= mark * 10.0**power <= 1]
-    _plain_marks(ax, shares)
+    for axis in (ax.xaxis, ax.yaxis):
+        style.plain_marks(axis, shares, (100 * lowest, 100))
 
 
 def _diagonal(ax: Axes, grid: Array) -> None:
     ax.plot(100 * grid, 100 * grid, color="#999999", linewidth=0.7, zorder=1.9)
-
-
-def _plain_marks(tails: Axes, shares: Sequence[float]) -> None:
-    """Ticks as plain numbers: powers of ten would need a second font."""
-    for axis in (tails.xaxis, tails.yaxis):
-        axis.set_minor_locator(ticker.NullLocator())
-        axis.set_major_locator(ticker.FixedLocator(shares))
-        axis.set_major_formatter(ticker.FixedFormatter([f"{share:g}" for share in shares]))

@@ -17,24 +17,19 @@ from reports.numbers import REFERENCE, Numbers, wrecked
 PANELS = {"forget": "error on all forgotten so far", "test": "error on the test set"}
 
 
-def gaps_by_request(results: Results) -> Figure | None:
+def gaps_by_request(results: Results, *, width: float = style.TWO_COLUMNS) -> Figure | None:
     """Gaps to the pool over requests, of everything forgotten so far and of the test set; None for one request."""
     run, numbers = results.run, Numbers(results.records)
     methods = [e["name"] for e in run["methods"] if any(_gaps(results, numbers, e["name"], part) for part in PANELS)]
     if run["steps"] < 2 or not methods:
         return None
-    height = max(2.5, 0.9 + 0.19 * len(methods))
-    figure = style.plain(style.WIDTH, height)
-    axes = figure.subplots(1, len(PANELS))
-    figure.subplots_adjust(left=0.07, right=0.78, bottom=0.42 / height, top=1 - 0.3 / height, wspace=0.2)
+    figure, axes = style.pair(width, lines=len(methods) + 2, height=1.75)
     for ax, (part, title) in zip(axes, PANELS.items(), strict=True):
         _panel(ax, results, numbers, methods, part)
         style.title(ax, title, "")
         ax.set_xlabel("request")
-    axes[0].set_ylabel("gap to the pool, points")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.795, 1 - 0.1 / height), alignment="left",
-                  borderaxespad=0, handlelength=2.4, labelspacing=0.6)  # fmt: skip
+    style.label_rows(axes, "gap to the pool, points")
+    style.pair_legend(figure, axes[0].get_legend_handles_labels()[0])
     return figure
 
 

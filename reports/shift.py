@@ -21,14 +21,14 @@ OTHERS = "all others"
 TELLING = 0.25  # share of the forget samples that must go elsewhere for a figure of many classes to be worth its place
 
 
-def class_shift(results: Results) -> Figure | None:
+def class_shift(results: Results, *, width: float = style.TWO_COLUMNS) -> Figure | None:
     """What the forgotten training samples are taken for after the last request, one panel per method."""
-    return _figure(results, "forget") if informs(results) else None
+    return _figure(results, "forget", width) if informs(results) else None
 
 
-def class_shift_test(results: Results) -> Figure | None:
+def class_shift_test(results: Results, *, width: float = style.TWO_COLUMNS) -> Figure | None:
     """The same for the test samples of the removed classes."""
-    return _figure(results, "forget_test") if results.run["removed_classes"] else None
+    return _figure(results, "forget_test", width) if results.run["removed_classes"] else None
 
 
 def informs(results: Results) -> bool:
@@ -53,7 +53,7 @@ def _methods(run: dict[str, Any]) -> list[str]:
     return [entry["name"] for entry in run["methods"]]
 
 
-def _figure(results: Results, part: str) -> Figure | None:
+def _figure(results: Results, part: str, width: float) -> Figure | None:
     run, numbers, last = results.run, Numbers(results.records), results.run["steps"] - 1
     classes = shown_classes(results, numbers)
     methods = [m for m in _methods(run) if classes and numbers.value(m, SHARE + classes[0], part, last) >= 0]
@@ -61,15 +61,18 @@ def _figure(results: Results, part: str) -> Figure | None:
         return None
     rows = with_others(run, classes)
     longest = max(len(name) for name in rows)
-    shape = style.grid_shape(len(methods))
-    figure, grid = style.panels(*shape, height=0.25 + 0.17 * len(rows), left=0.3 + 0.06 * min(longest, 24))
+    shape = style.grid_shape(len(methods), width)
+    room = 24 if width > style.ONE_COLUMN else 14  # characters
+    height, left = 0.25 + 0.17 * len(rows), 0.3 + 0.06 * min(longest, room)
+    figure, grid = style.panels(*shape, width=width, height=height, left=left)
     axes = [ax for row in grid for ax in row]
     for ax, method in zip(axes, methods, strict=False):
         draw(ax, results, method, part, rows, style.look(run, method)[0])
         title(ax, results, method, part, method)
     style.blank(axes[len(methods) :])
-    name_rows(axes[0], rows)
-    style.label_columns(grid, len(methods), "% of test samples" if part == "forget_test" else "% of forget samples")
+    name_rows(axes[0], rows, room)
+    which = "" if width <= style.ONE_COLUMN else "test " if part == "forget_test" else "forget "
+    style.label_columns(grid, len(methods), f"% of {which}samples")
     style.pool_legend(figure, pool_label(results, part), "the method named above the panel")
     return figure
 
@@ -82,11 +85,11 @@ def pool_label(results: Results, part: str) -> str:
     return f"{words.pool(run)}, {run['reference_models']} models{noise}"
 
 
-def name_rows(ax: Axes, rows: Sequence[str]) -> None:
-    """Name the classes beside the bars, the first one on top."""
-    ax.set_yticks(range(len(rows)), [style.shortened(name, 24) for name in rows])
+def name_rows(ax: Axes, rows: Sequence[str], room: int = 24) -> None:
+    """Name the classes beside the bars in so many characters, the first one on top."""
+    ax.set_yticks(range(len(rows)), [style.shortened(name, room) for name in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.set_xlim(left=0)
+    ax.set_xlim(0, min(ax.get_xlim()[1], 100))
 
 
 def _drawable(run: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.records import Results
 from bench.verdict import Verdict
-from reports import audit, verdicts, words
+from reports import audit, tradeoff_table, verdicts, words
 from reports.grid import NONE, Heads, Place, Table, line, methods
 from reports.numbers import (
     MISSING,
@@ -54,6 +54,7 @@ def build(results: Results) -> list[Table]:
         *([_measured("undetected", missed, UNITS, UNDETECTED, run, numbers)] if words.undetected(run) else []),
         *([_by_request(run, numbers)] if run["steps"] > 1 else []),
         _cost(run, numbers),
+        tradeoff_table.table(results),
     ]
 
 

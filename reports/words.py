@@ -142,6 +142,7 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     decides = (run.get("audit") or {}).get("headline")
     notes += [ATTACK + after] if "attack AUC" in heads and not decides else []
     notes += audit_words.notes(run, tables)
+    notes += [TRADEOFF]
     notes += [PUBLISHED] if any(table.name == "paper" for table in tables) else []
     failed = any(entry["status"].startswith("failed") for entry in run["methods"])
     notes += [_given_note(run, entry) for entry in run["methods"] if entry.get("files")]
@@ -190,7 +191,10 @@ READ = (
     "Examples read: how often an example was handed out in one run, F forget, R retain, V validation, "
     "S whole training set for statistics in prepare, C the forget set with its true labels."
 )
-
+TRADEOFF = (
+    "What forgetting costs: by the means alone, a row is better than another where it is no worse on all three of gap, "
+    "accuracy lost and request time, and better on one; the intervals tell what chance does to that."
+)
 PUBLISHED = (
     "Against the paper: retrained models are our pool, but for their time, which is that of the row retrain; in "
     "parentheses the number of our runs or models. Where both sides have a deviation, a difference has a 95 % interval "

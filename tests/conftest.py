@@ -7,6 +7,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import fcntl
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("few")
+
+
+def pytest_collection_finish() -> None:
+    """Every timed run begins with a collection of garbage, which need not search all that the imports left."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bench import config, loop, plan, registry
 from bench.dataview import Images, MeteredPart, MeteredView
-from bench.interface import Context, Dataset, Method, Need, Unlearned
+from bench.interface import Context, Dataset, Method, Need, Unlearned, UsageError
 from bench.recipe import Recipe, load_recipe
 from methods import _layers, _rewind
 from methods._rewind import Checkpoint
@@ -194,6 +194,27 @@ def test_retraining_is_training_on_the_retained_data_alone(
     loop.fit(expected, view(Need.RETAIN).retain, recipe, torch.Generator().manual_seed(0))
     assert same(model, expected)
     assert data.taken() == {"forget": 0, "retain": 540 * recipe.epochs, "train": 0, "validation": 0}
+
+
+@pytest.mark.parametrize(("compute", "epochs"), [(0.05, 1), (0.5, 2), (0.7, 3), (1.0, 4)])
+def test_retraining_with_a_share_of_the_compute_is_a_recipe_of_fewer_epochs(
+    compute: float,
+    epochs: int,
+    original: nn.Module,
+    view: Callable[..., MeteredView],
+    context: Callable[..., Context],
+) -> None:
+    data, ctx = view(Need.RETAIN), context(recipe=load_recipe("digits", {"epochs": 4}))
+    model = unlearn(Retrain(compute=compute), original, data, ctx).model
+    whole = context(recipe=load_recipe("digits", {"epochs": epochs}))
+    assert same(model, unlearn(Retrain(), original, view(Need.RETAIN), whole).model)
+    assert data.taken()["retain"] == 540 * epochs
+
+
+@pytest.mark.parametrize("compute", [0, -0.5, 1.5, "half"])
+def test_a_share_of_the_compute_is_above_0_and_at_most_1(compute: Any) -> None:
+    with pytest.raises(UsageError, match="compute: Input should be"):
+        config.resolve("digits", {"methods": f"retrain+compute={compute}"}).method(f"retrain+compute={compute}")
 
 
 def test_original_is_the_model_itself(

@@ -264,7 +264,7 @@ def test_a_run_of_another_kind_has_no_comparison(tmp_path: Path, name: str) -> N
     """Of a preset's table only what fits the scenario: `--scenario` may have made another run of it."""
     results = load(made(tmp_path, "sample_removal", published=name))
     assert against.tables([results]) == []
-    assert [table.name for table in tables.build(results)] == ["forgotten", "accuracy", "cost"]
+    assert [table.name for table in tables.build(results)] == ["forgotten", "accuracy", "cost", "tradeoff"]
 
 
 def test_an_incremental_run_is_compared_request_by_request(tmp_path: Path) -> None:

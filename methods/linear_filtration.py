@@ -1,0 +1,94 @@
+"""Linear filtration: one matrix on the logits that gives the removed classes the answers of none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from bench.interface import Context, DataView, Method, Need, Unlearned
+from methods import _layers
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class LinearFiltration(Method):
+    """Baumhauer et al. (Machine Learning 2022): the last layer W becomes F W with F = B A^-1.
+
+    Column c of A is the mean logit vector of class c; B is A with the columns of removed classes replaced in the rows
+    that stay. Mean logits of classes that stay are kept exactly, and nothing but the last layer changes, so that the
+    features still know the class. Class removal only. `target` is what replaces a column: `normalization` its own
+    entries moved to the level of the others, `randomization` a draw from N(0, 1), `zeroing` 0.
+
+    Deviations: the outputs of removed classes are not cut off but made no larger than the smallest mean logit that
+    stays, since reports compare models with all outputs. A pseudo-inverse stands in where A is singular (status
+    `ill_conditioned`).
+
+    Status `ill_conditioned`: the condition number of A is above 1e6.
+    """
+
+    needs: ClassVar[Need] = Need.FORGET | Need.RETAIN
+    supports: ClassVar[tuple[str, ...]] = ("class_removal",)
+    cite: ClassVar[str] = "baumhauer2022filtration"
+    batch_norm: ClassVar[str] = "frozen"
+    budget: ClassVar[str | None] = None
+    stochastic: ClassVar[bool] = False
+    cost: ClassVar[str] = "(n_forget + n_retain) F1"
+
+    target: Literal["normalization", "randomization", "zeroing"] = Field(
+        default="normalization", description="what the mean logits of a removed class become"
+    )
+
+    def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> Unlearned:
+        """Return `model` with its last layer filtered. Raises ValueError where that does not give the logits."""
+        x, _ = next(iter(data.retain.batches(1)))
+        head = _layers.head(model, x, ctx.classes)
+        means = class_means(model.eval(), data, ctx)
+        wanted, kept = self._wanted(means, ctx)
+        odd = not torch.linalg.cond(means) < 1e6
+        inverse = torch.linalg.pinv(means) if odd else torch.linalg.inv(means)
+        matrix = wanted @ inverse
+        with torch.no_grad():
+            for value in head.parameters():
+                mixed = (matrix @ value.double().flatten(1) if value.dim() > 1 else matrix @ value.double()).view_as(
+                    value
+                )
+                value.copy_(mixed)
+        return Unlearned(model, status="ill_conditioned" if odd else "ok", notes={"kept_classes": len(kept)})
+
+    def _wanted(self, means: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
+        """The matrix B `[classes, classes]`, and the classes that stay."""
+        gone = torch.tensor(ctx.removed_classes, device=means.device)
+        kept = torch.tensor([c for c in range(ctx.classes) if c not in ctx.removed_classes], device=means.device)
+        wanted = means.clone()
+        level = means[kept][:, kept].mean()
+        for c in gone:
+            own = means[kept, c]
+            drawn = torch.randn(len(kept), generator=ctx.generator, dtype=torch.float64).to(own.device)
+            choices = {
+                "normalization": own - own.mean() + level,
+                "randomization": drawn,
+                "zeroing": torch.zeros_like(own),
+            }
+            wanted[kept, c] = choices[self.target]
+        wanted[gone] = means[kept].min()
+        return wanted, kept
+
+
+def class_means(model: nn.Module, data: DataView, ctx: Context) -> Tensor:
+    """Mean logits by class in the columns, float64 `[classes, classes]`; ValueError for a class without samples."""
+    total, count = (
+        torch.zeros(ctx.classes, ctx.classes, dtype=torch.float64),
+        torch.zeros(ctx.classes, dtype=torch.float64),
+    )
+    with torch.no_grad():
+        for part in (data.forget, data.retain):
+            for x, y in part.batches(1024):
+                total.index_add_(0, y.cpu(), model(x).double().cpu())
+                count += torch.bincount(y.cpu(), minlength=ctx.classes)
+    if not (count > 0).all():
+        missing = ", ".join(str(c) for c in (count == 0).nonzero()[:, 0].tolist())
+        raise ValueError(f"there is no training sample of class {missing}, whose mean logits are needed")
+    return (total / count[:, None]).T.to(next(model.parameters()).device)

@@ -1,0 +1,57 @@
+"""Selective synaptic dampening: shrink the weights that matter far more for the forget set than for all data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from pydantic import Field
+
+from bench.interface import Context, DataView, Method, Need, State, Unlearned
+from methods._gradients import squared
+from methods._steps import require_forget
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class SSD(Method):
+    """Foster et al. (AAAI 2024, equations 5 and 6): theta <- min(lambda I_D / I_f, 1) theta where I_f > alpha I_D.
+
+    The importance I of a weight is the mean over batches of its squared gradient; that of the whole training set is
+    computed before any request. One shot, no retained data and no training. Defaults are those of the authors'
+    ResNet-18 on CIFAR. Later requests keep the importances of the original, as the authors propose.
+    """
+
+    needs: ClassVar[Need] = Need.FORGET | Need.STATISTICS
+    cite: ClassVar[str] = "foster2024ssd"
+    batch_norm: ClassVar[str] = "eval"
+    budget: ClassVar[str | None] = None
+    stochastic: ClassVar[bool] = False
+    prepares_with: ClassVar[tuple[str, ...] | None] = ("batch_size",)
+    cost: ClassVar[str] = "3 n_forget F1; before any request: 3 n F1"
+    search: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "alpha": (1.0, 2.0, 5.0, 10.0, 25.0, 50.0),
+        "dampening": (0.1, 0.5, 1.0),
+    }
+
+    alpha: float = Field(default=10.0, ge=0, description="how many times as important a weight must be to be dampened")
+    dampening: float = Field(default=1.0, ge=0, le=1_000, description="lambda: how much of it stays")
+    batch_size: int = Field(default=64, ge=1, le=100_000, description="examples whose mean gradient is squared")
+
+    def prepare(self, model: nn.Module, data: DataView, ctx: Context) -> State:
+        """The importances of all training data, by parameter name."""
+        return squared(model.eval(), data.train, self.batch_size)
+
+    def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> Unlearned:
+        """Return `model` with weights dampened; notes: their share. Raises ValueError for an empty forget set."""
+        require_forget(data)
+        own, chosen, total = squared(model.eval(), data.forget, self.batch_size), 0, 0
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                mine, all_ = own[name], ctx.state[name]
+                mask = mine > self.alpha * all_
+                factor = torch.where(mask, self.dampening * all_ / mine.clamp(min=1e-38), 1.0).clamp(max=1.0)
+                p.mul_(factor)
+                chosen, total = chosen + int(mask.sum()), total + mask.numel()
+        return Unlearned(model, notes={"dampened_share": chosen / total})
