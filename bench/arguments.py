@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import __version__
@@ -11,6 +13,9 @@ from bench.interface import SCENARIOS, UsageError
 
 VERBS = ("run", "audit", "tune", "list", "check", "report", "compare", "leaderboard", "store")
 CRITERIA = ("attack", "forget", "test", "cost")  # as in reports.cells, which is slower to import
+CELL_FLAGS = ("scenario", "methods", "dataset", "architecture", "width", "recipe", "device", "time_limit")
+RUN_FLAGS = (*CELL_FLAGS, "attacks", "audit", "seeds")
+BUDGET_FLAGS = ("trials", "draws", "originals")
 LISTS = ("methods", "scenarios", "datasets", "architectures", "attacks", "presets", "recipes")
 
 EXAMPLES = """\
@@ -244,3 +249,19 @@ def _folder(text: str) -> Path:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def retyped(chosen: argparse.Namespace) -> str:
+    """The command of `run`, `audit` or `tune` as one would type it again: the flags that decide the numbers."""
+    flags: Sequence[str] = (*CELL_FLAGS, *BUDGET_FLAGS) if chosen.verb == "tune" else RUN_FLAGS
+    words = ["python", "run_benchmark.py", *([] if chosen.verb == "run" else [chosen.verb])]
+    if chosen.verb == "audit":
+        flags = [name for name in flags if name != "scenario"]  # the request says which
+        words += [word for path in chosen.models for word in ("--model", str(path))]
+        words += ["--request", str(chosen.request), *(["--name", chosen.name] if chosen.name else [])]
+    words += [] if chosen.verb != "tune" and chosen.preset == "digits" else ["--preset", chosen.preset]
+    for name in flags:
+        if (value := getattr(chosen, name)) is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    words += [word for change in chosen.changes for word in ("--set", change)]
+    return shlex.join(words)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import os
-import signal
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.arguments import VERBS, parser
+from bench import signals
+from bench.arguments import CELL_FLAGS, RUN_FLAGS, VERBS, parser, retyped
 from bench.interface import UsageError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -22,9 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _terminated)
-            _spare_workers()
+        signals.listen()
         return _dispatch(words)
     except UsageError as error:
         print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
@@ -37,27 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
 
 
-def _terminated(number: int, frame: object) -> None:
-    """End as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
-@functools.cache
-def _spare_workers() -> None:
-    """Keep our handler of SIGTERM out of forked workers.
-
-    A pool ends its idle workers with SIGTERM. Python only notes a signal and runs the handler later: a worker that is
-    about to wait for a lock would wait for ever, and the pool for the worker.
-    """
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_default_sigterm)
-
-
-def _default_sigterm() -> None:
-    if signal.getsignal(signal.SIGTERM) is _terminated:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 def _dispatch(words: list[str]) -> int:
     if words and not words[0].startswith("-") and words[0] not in VERBS:
         from bench.registry import unknown
@@ -67,11 +42,6 @@ def _dispatch(words: list[str]) -> int:
         words = ["run", *words]
     chosen = parser().parse_args(words)
     return ACTS[chosen.verb](chosen)
-
-
-CELL_FLAGS = ("scenario", "methods", "dataset", "architecture", "width", "recipe", "device", "time_limit")
-RUN_FLAGS = (*CELL_FLAGS, "attacks", "audit", "seeds")
-BUDGET_FLAGS = ("trials", "draws", "originals")
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -99,7 +69,7 @@ def run_one(chosen: argparse.Namespace) -> tuple[str, bool, Path]:
 
     out = benchmark.prepare_out(resolved, chosen.out)
     text, failed = benchmark.run(
-        resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=_command(chosen)
+        resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen)
     )
     return text, failed, out
 
@@ -128,7 +98,7 @@ def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
         return OK
     out = benchmark.prepare_parts(chosen.preset, found, chosen.out)
     text, failed = benchmark.run_parts(
-        found, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=_command(chosen)
+        found, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen)
     )
     made = f"comparison: {out / 'paper.md'}; table, LaTeX, figures and page of each part beside it"
     return _finish(chosen, text, out, made, failed=failed)
@@ -162,24 +132,10 @@ def _audit(chosen: argparse.Namespace) -> int:
         return OK
     out = benchmark.prepare_out(resolved, chosen.out, name, weights)
     text, failed = benchmark.run(
-        resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=_audited(chosen), name=name,
+        resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen), name=name,
         weights=weights,
     )  # fmt: skip
     return _finish(chosen, text, out, failed=failed)
-
-
-def _audited(chosen: argparse.Namespace) -> str:
-    import shlex
-
-    files = [word for path in chosen.models for word in ("--model", str(path))]
-    named = ["--name", chosen.name] if chosen.name else []
-    words = [*files, "--request", str(chosen.request), *named]
-    flags = [name for name in RUN_FLAGS if name != "scenario"]
-    return " ".join(["python run_benchmark.py audit", *map(shlex.quote, words), *_words(chosen, flags)])
-
-
-def _command(chosen: argparse.Namespace) -> str:
-    return " ".join(["python run_benchmark.py", *_words(chosen, RUN_FLAGS)])
 
 
 def _tune(chosen: argparse.Namespace) -> int:
@@ -195,7 +151,7 @@ def _tune(chosen: argparse.Namespace) -> int:
     cells = trials.lay_out(configs, [change.partition("=")[0] for change in chosen.changes], budget)
     print(tuned.first_line(cells, budget), flush=True)
     outcomes = tuner.carry_out(cells, chosen.store, chosen.jobs, lambda one: print(tuned.table(one), flush=True))
-    command = " ".join(["python run_benchmark.py tune", *_words(chosen, (*CELL_FLAGS, *BUDGET_FLAGS))])
+    command = retyped(chosen)
     if all(outcome.failed or outcome.study.skipped for found in outcomes for outcome in found):
         raise UsageError(f"no trial of any method got through, so {out} is not written; the tables say why")
     tuned.write(out, cells, outcomes, budget, flags=flags, about=chosen.about, command=command)
@@ -212,19 +168,6 @@ def prepare(chosen: argparse.Namespace) -> None:
         os.environ["UNLEARNING_DATA"] = str(chosen.data_dir)  # for worker processes too
     if chosen.download:
         os.environ["UNLEARNING_DOWNLOAD"] = "1"
-
-
-def _words(chosen: argparse.Namespace, flags: Sequence[str]) -> list[str]:
-    """The flags that decide the numbers, as one would type them again."""
-    import shlex
-
-    words: list[str] = [] if chosen.verb != "tune" and chosen.preset == "digits" else ["--preset", chosen.preset]
-    for name in flags:
-        if (value := getattr(chosen, name)) is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    for change in chosen.changes:
-        words += ["--set", change]
-    return [shlex.quote(word) for word in words]
 
 
 def _list(chosen: argparse.Namespace) -> int:

@@ -58,7 +58,7 @@ def _watch(children: list[BaseProcess], killed: threading.Event) -> None:
                 time.sleep(0.01)
             if child.exitcode not in (0, -signal.SIGTERM) and not killed.is_set():
                 killed.set()
-                # A shell starts what runs in the background deaf to SIGINT; SIGTERM is handled alike (bench.cli).
+                # A shell starts what runs in the background deaf to SIGINT; SIGTERM is handled alike (bench.signals).
                 heard = callable(signal.getsignal(signal.SIGINT))
                 _thread.interrupt_main(signal.SIGINT if heard else signal.SIGTERM)
 
