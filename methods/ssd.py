@@ -20,7 +20,10 @@ class SSD(Method):
 
     The importance I of a weight is the mean over batches of its squared gradient; that of the whole training set is
     computed before any request. One shot, no retained data and no training. Defaults are those of the authors'
-    ResNet-18 on CIFAR. Later requests keep the importances of the original, as the authors propose.
+    ResNet-18 on CIFAR.
+
+    Deviations: importances are taken on batches in the order of the file, of the same size on both sides (the authors'
+    two loaders may differ). Later requests keep the importances of the original.
     """
 
     needs: ClassVar[Need] = Need.FORGET | Need.STATISTICS

@@ -266,10 +266,8 @@ SMALL = {
 }
 
 
-SLOW = ("paper-table2", "paper-table3")  # the others go through the same code
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in PAPER])
+@pytest.mark.slow  # the presets digits-table1 and so on go through the same code
+@pytest.mark.parametrize("name", PAPER)
 def test_a_table_of_the_paper_in_small_on_the_digits(run: Place, name: str) -> None:
     finished = run.benchmark("--preset", name, *ON_DIGITS, *SMALL[name], "--set", "pgu.epochs=3")
     assert finished.code == 0, finished.err
