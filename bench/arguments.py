@@ -43,11 +43,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are UsageError, so that every mistake is told the same way."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(
-            f"{message}; see python run_benchmark.py {self.prog.split()[-1]} --help".replace(
-                "run_benchmark.py run_benchmark.py", "run_benchmark.py"
-            )
-        )
+        raise UsageError(f"{message}; see python {self.prog} --help")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -137,6 +137,8 @@ def _number(entry: Mapping[str, Any]) -> Number:
     value, sd = (math.nan if entry[key] is None else float(entry[key]) for key in ("value", "sd"))
     step, n, samples = (int(entry[key]) for key in ("step", "n", "samples"))
     method, part, metric, status = (str(entry[key]) for key in ("method", "part", "metric", "status"))
+    if min(step, n, samples) < 0 or sd < 0 or (n < 1 and math.isfinite(value)) or (metric == TIME and value <= 0):
+        raise ValueError(f"{metric} of {method} has a value, spread or size that cannot be")
     return Number(method, step, part, metric, value, sd, n, samples, status)
 
 

@@ -125,7 +125,7 @@ def _kept(keep: Sequence[str], there: Collection[str]) -> tuple[set[str], float,
             kinds.add(word)
         elif age := AGE.fullmatch(word):
             since = min(since, time.time() - int(age[1]) * UNITS[age[2]])
-        elif Path(word).is_dir():
+        elif word.strip() and Path(word).is_dir():
             keys |= _needed(Path(word))
         else:
             known = ", ".join(sorted(there)) or "none yet"

@@ -193,7 +193,7 @@ class Store:
                 return
             os.replace(path, aside)
             reason = str(error).split("\n")[0]
-            print(f"store: {path.name} is damaged ({reason}); moved to {aside} and made again", file=sys.stderr)
+            print(f"store: {path.name} is damaged ({reason}); moved to {aside}, to be made again", file=sys.stderr)
 
 
 def _digest(meta: str, arrays: Mapping[str, np.ndarray]) -> str:

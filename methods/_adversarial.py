@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from methods._labels import answers
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -37,7 +39,7 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, bound: float, ctx: Context) -> 
 def nearest_l2(
     model: nn.Module, x: Tensor, y: Tensor, ctx: Context, *, radius: float, steps: int, doublings: int
 ) -> tuple[Tensor, Tensor]:
-    """Images within an L2 ball around `x` that the network takes for another class than `y`, and that class.
+    """Images within an L2 ball around `x` that the network takes for another class that stays than `y`, and that class.
 
     Projected gradient ascent with steps of a tenth of the radius, which is doubled until the network errs; distances
     in units of the pixel range. Where it does not err after all doublings the label stays `y`.
@@ -51,7 +53,7 @@ def nearest_l2(
             break
         moved = _ascend(model, start[left], y[left], radius * 2**doubling, steps, black, span)
         with torch.no_grad():
-            found[left], label[left] = moved, model(black + span * moved).argmax(1)
+            found[left], label[left] = moved, answers(model(black + span * moved), y[left], ctx)
     return black + span * found, label
 
 

@@ -17,6 +17,14 @@ def kept_classes(ctx: Context) -> Tensor:
     return torch.tensor([c for c in range(ctx.classes) if c not in ctx.removed_classes])
 
 
+def answers(logits: Tensor, y: Tensor, ctx: Context) -> Tensor:
+    """The class of each row of `logits` `[n, classes]`, among those that stay and its own label `y` `[n]`."""
+    allowed = torch.ones_like(logits, dtype=torch.bool)
+    allowed[:, list(ctx.removed_classes)] = False
+    allowed.scatter_(1, y[:, None], True)
+    return logits.masked_fill(~allowed, -torch.inf).argmax(1)
+
+
 def random_labels(y: Tensor, ctx: Context, *, include_true: bool = False) -> Tensor:
     """A label for each of `y` `[n]`, drawn uniformly among the classes that stay, by default other than the true one.
 

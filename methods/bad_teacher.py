@@ -24,8 +24,8 @@ class BadTeacher(Method):
     retrained models get right are unlearned too far. Defaults are those of the authors' CIFAR runs.
 
     Deviations: the divergence is the mean over samples (theirs also divides by the number of classes, which only
-    scales what Adam makes independent of scale); every batch holds the forget and the retained data in their
-    proportion instead of at random. Augmentation is the recipe's.
+    scales what Adam makes independent of scale); the share of the retained data is drawn anew every epoch; every batch
+    holds the forget and the retained data in their proportion instead of at random. Augmentation is the recipe's.
     """
 
     needs: ClassVar[Need] = Need.FORGET | Need.RETAIN

@@ -11,6 +11,7 @@ from pydantic import Field
 from bench import loop
 from bench.interface import Context, DataView, Need, Unlearned
 from methods._adversarial import fgsm
+from methods._labels import answers
 from methods._layers import train_all_but_batch_norm
 from methods._steps import Steps, require_forget
 
@@ -58,7 +59,7 @@ class BoundaryShrink(Steps):
         return Unlearned(model.eval(), notes={"kept_share": kept / max(seen, 1)})
 
     def _nearest(self, original: nn.Module, x: Tensor, y: Tensor, ctx: Context) -> Tensor:
-        """The classes that the original takes the moved samples for."""
+        """The classes that stay, or the sample's own, that the original takes the moved samples for."""
         moved = fgsm(original, x, y, self.bound, ctx)
         with torch.no_grad():
-            return torch.as_tensor(original(moved).argmax(1))
+            return answers(original(moved), y, ctx)

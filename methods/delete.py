@@ -40,7 +40,7 @@ class Delete(Steps):
     lr: float = Field(default=1e-4, gt=0, le=10, description="constant learning rate")
     epochs: int = Field(default=20, ge=0, le=10_000, description="passes over the forget set")
     batch_size: int = Field(default=128, ge=2, le=100_000, description="examples per step")
-    mask_removed: bool = Field(default=False, description="strike out all removed classes, not the true one alone")
+    mask_removed: bool = Field(default=True, description="strike out all removed classes, not the true one alone")
 
     def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> nn.Module:
         """Return `model` after the epochs. Raises ValueError for an empty forget set."""

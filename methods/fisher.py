@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 CELLS = 50_000_000  # gradients of single samples that are held at a time
 MOST, MOST_HEAD = 1e3, 1e2  # of the inverse Fisher information, and in the last layer
-BOOST = 10.0  # factor on the variance in the last layer, and on that of vectors (biases, BatchNorm)
-REMOVED = 1e-4  # variance of a removed class's row, whose mean is 0
+BOOST = 10.0  # factor on the variance in the last layer and on that of vectors (biases, BatchNorm)
+REMOVED = 1e-4  # variance of a removed class's row before the factor; its mean is 0
 
 
 class Fisher(Method):
@@ -25,8 +25,8 @@ class Fisher(Method):
     F is exact: the expectation over the model's own labels of the squared gradient, averaged over the retained data.
     In tensors of several dimensions the variance is averaged over the second. alpha is the code's for its small nets.
 
-    Deviations: none known from the code; the paper's text has the fourth root of F where the code has the square root
-    (`exponent = 0.25`).
+    Deviations: the code takes the expectation over labels one sample at a time, here several go at once; the paper's
+    text has the fourth root of F where the code has the square root (`exponent = 0.25`).
     """
 
     needs: ClassVar[Need] = Need.RETAIN
@@ -50,20 +50,22 @@ class Fisher(Method):
         information = diagonal(model.eval(), data, self.samples, ctx)
         with torch.no_grad():
             for name, p in model.named_parameters():
-                variance = self._variance(information[name], last=id(p) in last)
-                if id(p) in last:
-                    for c in ctx.removed_classes:
-                        p[c], variance[c] = 0.0, REMOVED
+                removed = list(ctx.removed_classes) if id(p) in last else []
+                if removed:
+                    p[removed] = 0.0
+                variance = self._variance(information[name], removed, last=id(p) in last)
                 p.add_(variance.sqrt() * torch.randn(p.shape, generator=ctx.generator).to(p))
         return model
 
-    def _variance(self, information: Tensor, *, last: bool) -> Tensor:
-        """Variance of the noise on a tensor whose Fisher information this is."""
+    def _variance(self, information: Tensor, removed: list[int], *, last: bool) -> Tensor:
+        """Variance of the noise on a tensor of this Fisher information; `removed` are rows with one of their own."""
         inverse = (1 / (information + 1e-8)).pow(2 * self.exponent)
         variance = self.alpha * inverse.clamp(max=MOST_HEAD if last else MOST)
         if variance.dim() > 1:
             variance = variance.mean(dim=1, keepdim=True).expand(information.shape).clone()
-        return variance * (BOOST if last else 1.0) * (BOOST if variance.dim() == 1 else 1.0)
+        if removed:
+            variance[removed] = REMOVED
+        return variance * (BOOST if last or variance.dim() == 1 else 1.0)
 
 
 def diagonal(model: nn.Module, data: DataView, samples: int | None, ctx: Context) -> dict[str, Tensor]:

@@ -23,9 +23,9 @@ class MUNBa(Steps):
     """Machine unlearning via Nash bargaining (Wu and Harandi 2024): a step that both losses gain from alike.
 
     With the gradients g_r of the retained and g_u of the forgetting loss (cross-entropy with random labels) at an angle
-    of cosine c, the step is along g_r / |g_r| + g_u / |g_u|, divided by sqrt(1 + c); clipped to norm 1, as in the
-    authors' code, its length is that of the learning rate alone. Where the gradients oppose each other it is that of
-    g_r + 0.1 g_u.
+    of cosine c, the step is along g_r / |g_r| + g_u / |g_u|, divided by sqrt(1 + c). It is clipped to norm 1, as in the
+    authors' code, before momentum and weight decay, so that all steps are of one length. Where the gradients oppose
+    each other it is that of g_r + 0.1 g_u.
 
     Deviations: the closed form instead of the authors' expression, which divides by the inner product; wrong labels are
     drawn among the other classes that stay; every retained batch meets a forget batch (theirs ends some epochs with

@@ -36,10 +36,12 @@ def report(folders: Sequence[Path], out: Path | None = None, *, one_column: bool
         found = {label: load(place) for label, place in places.items()}
         if out is not None:
             _require_paper(found, out)
-        texts = [_build(places[label], results, one_column=one_column) for label, results in found.items()]
-        alone = len(folders) == 1 and folders[0] in places.values()
         from reports import pack
 
+        if out or len(found) > 1 or pack.reproduces(*found.values()):
+            pack.require_own(out or folders[0])
+        texts = [_build(places[label], results, one_column=one_column) for label, results in found.items()]
+        alone = len(folders) == 1 and folders[0] in places.values()
         if alone and out is None and not pack.reproduces(*found.values()):
             return texts[0]
         page = _together(found, out or folders[0], one_column=one_column)

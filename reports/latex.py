@@ -168,9 +168,20 @@ def _caption(table: Table, run: Mapping[str, Any], cited: Mapping[str, str]) -> 
     )
     warning = f" {table.warning}." if table.warning else ""
     shown = " ".join([f"{table.caption}.{warning} {table.units}. {_origin(run)}.", *remarks])
+    shown += "".join(f" {sign}: {told}." for sign, told in SIGNS.items() if _shows(table, sign))
     names = [name for name in cited if any(head == name for head, _ in table.heads)]
     attacks = f" Attacks: {', '.join(escape(name) + cited[name] for name in names)}." if names else ""
     return escape(shown) + attacks
+
+
+SIGNS = {
+    "†": "hyper-parameters other than the method's defaults",
+    "*": "no difference from retrained models is shown, which is no proof that there is none",
+}
+
+
+def _shows(table: Table, sign: str) -> bool:
+    return any(sign in cell for row in table.rows for cell in row.cells)
 
 
 def _origin(run: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 
+from bench.interface import UsageError
 from bench.records import Results, write_whole
 from reports import latex, layout, markdown, paper_document, paper_figures, published, style, words
 from reports.grid import Table
@@ -49,11 +50,33 @@ def reproduces(results: Results) -> bool:
     return bool(published.stands_for(results.run)[0])
 
 
+def require_own(out: Path) -> None:
+    """Raise UsageError where `write` would overwrite or remove what no earlier report has written.
+
+    An earlier pack is known by the title of its page; in a results folder everything but that page is a run's own.
+    """
+    page = out / "paper.md"
+    if page.exists():
+        ours = page.read_text(encoding="utf-8", errors="replace").startswith(f"# {TITLE}\n")
+        others = [] if ours else [page]
+    elif (out / "run.json").exists():
+        others = []
+    else:
+        drawn = [out / "figures" / f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")]
+        others = [path for path in (out / "paper.tex", out / "references.bib", *drawn) if path.exists()]
+    if others:
+        raise UsageError(
+            f"{others[0]} is not of an earlier report and would be overwritten; write the paper's tables elsewhere "
+            "with --out FOLDER"
+        )
+
+
 def write(runs: Mapping[str, Results], out: Path) -> str:
     """Write `paper.md`, `paper.tex` and `figures/figure*` of these runs, by label, into `out`; returns the page.
 
     What no run reproduces is a gap with the command that fills it. Of several runs of one table the last is shown.
     """
+    require_own(out)
     found = _found(runs)
     with mpl.rc_context(style.STYLE):
         sections = [_section(name, found[name], runs, out / "figures") for name in _experiments() if name in found]
