@@ -35,20 +35,27 @@ def processes(jobs: int, device: str, report: Callable[[], None]) -> Iterator[An
     jobs = jobs if device == "cpu" else 1  # one process a device: a forked one could not use it
     # Forking shares the imports that this process has already paid for; elsewhere joblib's own default serves.
     backend = "multiprocessing" if sys.platform == "linux" and jobs > 1 else None
-    killed = threading.Event()
+    killed, over = threading.Event(), threading.Event()
     try:
         with Parallel(n_jobs=jobs, backend=backend, batch_size=1, max_nbytes=None) as parallel:
-            threading.Thread(target=_watch, args=(multiprocessing.active_children(), killed), daemon=True).start()
+            watched = (multiprocessing.active_children(), killed, over)
+            threading.Thread(target=_watch, args=watched, daemon=True).start()
             yield parallel
     except KeyboardInterrupt:
         if not killed.is_set():
             raise
         message = "a worker process was killed, perhaps for want of memory; finished work is in the store: "
         raise UsageError(message + "repeat the command, perhaps with a smaller --jobs") from None
+    finally:
+        over.set()
 
 
-def _watch(children: list[BaseProcess], killed: threading.Event) -> None:
-    """Interrupt the main thread when a worker dies of itself; the pool's own end of a worker is SIGTERM."""
+def _watch(children: list[BaseProcess], killed: threading.Event, over: threading.Event) -> None:
+    """Interrupt the main thread when a worker dies of itself; the pool's own end of a worker is SIGTERM.
+
+    The pool replaces the dead worker at once, and its SIGTERM is lost on a process that is just being forked: it would
+    be waited for for ever. Nothing is lost by killing what is left, until all is over.
+    """
     left = children
     while left:
         ended = connection.wait([child.sentinel for child in left])
@@ -61,6 +68,9 @@ def _watch(children: list[BaseProcess], killed: threading.Event) -> None:
                 # A shell starts what runs in the background deaf to SIGINT; SIGTERM is handled alike (bench.signals).
                 heard = callable(signal.getsignal(signal.SIGINT))
                 _thread.interrupt_main(signal.SIGINT if heard else signal.SIGTERM)
+                while not over.wait(0.2):
+                    for other in multiprocessing.active_children():
+                        other.kill()
 
 
 def one_thread() -> None:
