@@ -114,9 +114,9 @@ def test_retraining_keeps_no_old_weight(monkeypatch: pytest.MonkeyPatch) -> None
     starts: list[dict[str, Tensor]] = []
     fit = retrain.loop.fit
 
-    def spy(model: nn.Module, *rest: Any) -> None:
+    def spy(model: nn.Module, *rest: Any, **named: Any) -> None:
         starts.append({name: value.detach().clone() for name, value in model.named_parameters()})
-        fit(model, *rest)
+        fit(model, *rest, **named)
 
     monkeypatch.setattr(retrain.loop, "fit", spy)
     tried = probe("retrain")
