@@ -43,6 +43,7 @@ def numbers(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_a_project_of_ones_own_notices_when_its_method_moves(run: Place) -> None:
     (run.folder / "ascent.py").write_text(METHOD)
     (run.folder / "tests").mkdir()

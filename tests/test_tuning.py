@@ -347,6 +347,7 @@ def test_the_preset_gives_its_values_to_a_run(
     assert other.method("known").model_dump()["shift"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_to_the_same_values_on_one_process(
     finished: tuple[Place, Finished], run: Place
 ) -> None:
