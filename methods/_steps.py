@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,9 +30,9 @@ class Steps(Method):
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of SGD, not Nesterov's")
     weight_decay: float = Field(default=5e-4, ge=0, le=1, description="L2 weight decay of the mean loss")
 
-    def sgd(self, model: nn.Module, parameters: Iterable[Tensor] | None = None) -> loop.SGD:
-        """The optimizer over these parameters, by default all that require a gradient."""
-        moving = (p for p in model.parameters() if p.requires_grad) if parameters is None else parameters
+    def sgd(self, model: nn.Module) -> loop.SGD:
+        """The optimizer over all parameters that require a gradient."""
+        moving = (p for p in model.parameters() if p.requires_grad)
         return loop.SGD(moving, momentum=self.momentum, weight_decay=self.weight_decay)
 
 
@@ -42,20 +42,18 @@ def require_forget(data: DataView) -> None:
         raise ValueError("nothing to forget: the forget set is empty")
 
 
-def paired(
-    data: DataView, size: int, generator: torch.Generator, *, augment: bool = True
-) -> Iterator[tuple[Batch, Batch]]:
+def paired(data: DataView, size: int, generator: torch.Generator) -> Iterator[tuple[Batch, Batch]]:
     """Once over the retained set, a batch of the forget set beside each, which begins again when it is through."""
 
     def forgotten() -> Iterator[Batch]:
         while True:
-            yield from data.forget.batches(size, generator, augment=augment)
+            yield from data.forget.batches(size, generator, augment=True)
 
-    yield from zip(data.retain.batches(size, generator, augment=augment), forgotten(), strict=False)
+    yield from zip(data.retain.batches(size, generator, augment=True), forgotten(), strict=False)
 
 
 def mixed(
-    data: DataView, size: int, generator: torch.Generator, *, share: float = 1.0, augment: bool = True
+    data: DataView, size: int, generator: torch.Generator, *, share: float = 1.0
 ) -> Iterator[tuple[Batch | None, Batch | None]]:
     """Once over the forget set and a `share` of the retained one, in batches that hold both in their proportion.
 
@@ -64,7 +62,7 @@ def mixed(
     forget, retain = len(data.forget), math.ceil(share * len(data.retain))
     steps = max(1, math.ceil((forget + retain) / size))
     parts: list[tuple[Part, int]] = [(data.forget, forget), (data.retain, retain)]
-    passes = (part.batches(max(2, math.ceil(n / steps)), generator, augment=augment) for part, n in parts)
+    passes = (part.batches(max(2, math.ceil(n / steps)), generator, augment=True) for part, n in parts)
     yield from itertools.islice(itertools.zip_longest(*passes), steps)
 
 
@@ -73,3 +71,9 @@ def spread(part: Part, steps: int, generator: torch.Generator) -> list[Batch]:
     pairs = list(part.batches(1024, generator, augment=True))
     x, y = (torch.cat(side) for side in zip(*pairs, strict=True))
     return list(zip(x.tensor_split(steps), y.tensor_split(steps), strict=True))
+
+
+def shuffled(x: Tensor, y: Tensor, steps: int, generator: torch.Generator) -> list[Batch]:
+    """These examples in random order, in `steps` pieces of nearly the same size, some of them empty."""
+    order = torch.randperm(len(y), generator=generator).to(y.device).tensor_split(steps)
+    return [(x[rows], y[rows]) for rows in order]

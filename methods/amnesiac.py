@@ -10,7 +10,7 @@ from pydantic import Field
 from bench import loop
 from bench.interface import Context, DataView, Method, Need
 from methods._labels import random_labels
-from methods._steps import require_forget
+from methods._steps import require_forget, shuffled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,10 +49,10 @@ class Amnesiac(Method):
         images, labels = _relabeled(data, ctx)
         update, steps = loop.Adam(model.train().parameters()), len(loop.batch_bounds(len(data.retain), self.batch_size))
         for _ in range(self.epochs):
-            order = torch.randperm(len(labels), generator=ctx.generator).to(labels.device).tensor_split(steps)
+            wrong = shuffled(images, labels, steps, ctx.generator)
             kept = data.retain.batches(self.batch_size, ctx.generator, augment=True)
-            for rows, (x, y) in zip(order, kept, strict=True):
-                both, targets = torch.cat([x, images[rows]]), torch.cat([y, labels[rows]])
+            for parts in zip(kept, wrong, strict=True):
+                both, targets = (torch.cat(side) for side in zip(*parts, strict=True))
                 loop.cross_entropy(loop.forward(model, both, ctx.recipe), targets).backward()
                 update.step(self.lr)
         return model.eval()

@@ -11,7 +11,7 @@ from bench import loop
 from bench.interface import Context, DataView, Need, Unlearned
 from methods._adversarial import nearest_l2
 from methods._layers import only_moving
-from methods._steps import Steps, require_forget, spread
+from methods._steps import Steps, require_forget, shuffled, spread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,8 +52,7 @@ class AMUN(Steps):
         images, labels, lost = self._neighbors(model.eval(), data, ctx)
         update, steps = self.sgd(model.train()), len(loop.batch_bounds(len(data.retain), self.batch_size))
         for _ in range(self.epochs):
-            order = torch.randperm(len(labels), generator=ctx.generator).to(labels.device).tensor_split(steps)
-            near = [(images[rows], labels[rows]) for rows in order]
+            near = shuffled(images, labels, steps, ctx.generator)
             own = [spread(data.forget, steps, ctx.generator)] if self.with_forget else []
             kept = data.retain.batches(self.batch_size, ctx.generator, augment=True)
             for parts in zip(kept, near, *own, strict=True):

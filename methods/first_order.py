@@ -9,6 +9,7 @@ from pydantic import Field
 from bench.interface import Context, DataView, Method, Need, Unlearned
 from methods import _influence
 from methods._curvature import Linearized
+from methods._steps import require_forget
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,8 +55,7 @@ class FirstOrder(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> Unlearned:
         """Return `model` after the steps; notes: |change| / |weights|. Raises ValueError for an empty forget set."""
-        if not len(data.forget):
-            raise ValueError("nothing to forget: the forget set is empty")
+        require_forget(data)
         if not self.steps:
             return Unlearned(model.eval())
         names = _influence.names_of_tail(model, data, ctx, self.k)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from bench.interface import Context, DataView, Method, Need, Unlearned
 from methods import _layers
+from methods._labels import kept_classes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -61,7 +62,7 @@ class LinearFiltration(Method):
     def _wanted(self, means: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
         """The matrix B `[classes, classes]`, and the classes that stay."""
         gone = torch.tensor(ctx.removed_classes, device=means.device)
-        kept = torch.tensor([c for c in range(ctx.classes) if c not in ctx.removed_classes], device=means.device)
+        kept = kept_classes(ctx).to(means.device)
         wanted = means.clone()
         level = means[kept][:, kept].mean()
         for c in gone:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from bench import loop
 from bench.interface import Context, DataView, Method, Need, Unlearned
+from methods._steps import require_forget
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,8 +47,7 @@ class NegGrad(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> Unlearned:
         """Return `model` after the ascent. Raises ValueError for an empty forget set."""
-        if not len(data.forget):
-            raise ValueError("nothing to forget: the forget set is empty")
+        require_forget(data)
         model.eval()
         update = loop.SGD(model.parameters(), momentum=self.momentum, weight_decay=self.weight_decay)
         for epoch in range(1, self.epochs + 1):

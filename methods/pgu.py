@@ -12,6 +12,7 @@ from methods import _layers
 from methods._grams import input_grams
 from methods._pgu_run import Moving, descend
 from methods._projection import outside, rank, spectrum, trust_region
+from methods._steps import require_forget
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -103,8 +104,7 @@ class PGU(Method):
 
         Raises ValueError for an empty forget set, a state without Grams, or a layer of `layer_gamma` that is not there.
         """
-        if not len(data.forget):
-            raise ValueError("nothing to forget: the forget set is empty")
+        require_forget(data)
         retained = self._retained(model, data.forget, ctx)
         moving, notes = self._moving(model, retained, ctx)
         with _layers.only_moving(model, [weight for weight, _ in moving]):

@@ -11,6 +11,7 @@ from pydantic import Field
 from bench import loop
 from bench.interface import Context, DataView, Method, Need, Unlearned
 from methods import _rewind
+from methods._steps import require_forget
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -75,8 +76,7 @@ class Scrub(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> Unlearned:
         """Return the student. Raises ValueError for an empty forget set."""
-        if not len(data.forget):
-            raise ValueError("nothing to forget: the forget set is empty")
+        require_forget(data)
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
         update = self._optimizer(model)
         checkpoints = []

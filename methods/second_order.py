@@ -15,6 +15,7 @@ from bench import loop
 from bench.interface import Context, DataView, Method, Need, Part, Unlearned
 from methods import _influence, _solvers
 from methods._curvature import Linearized
+from methods._steps import require_forget
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -84,8 +85,7 @@ class SecondOrder(Method):
 
         Raises ValueError for an empty forget set, a recursion that diverges, and a matrix that cannot be factorized.
         """
-        if not len(data.forget):
-            raise ValueError("nothing to forget: the forget set is empty")
+        require_forget(data)
         if not self.iterations:
             return Unlearned(model.eval())
         line = Linearized(model, _influence.names_of_tail(model, data, ctx, self.k))

@@ -43,6 +43,7 @@ def _section(head: str, body: str) -> list[str]:
 
 
 def points(sentences: Iterable[str]) -> str:
+    """Sentences as a list in TeX, escaped; nothing of none."""
     items = [rf"\item {escape(sentence)}" for sentence in sentences]
     return "\n".join([r"\begin{points}", *items, r"\end{points}"]) if items else ""
 

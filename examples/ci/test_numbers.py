@@ -22,11 +22,13 @@ BASELINES = sorted(Path("baselines").glob("**/*.json"))
 
 
 def test_there_are_baselines() -> None:
+    """Without one, nothing is watched."""
     assert BASELINES, "no baseline in baselines/; the head of this file says how to make one"
 
 
 @pytest.mark.parametrize("baseline", BASELINES, ids=lambda path: path.stem)
 def test_no_number_moved(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run the baseline's own command again and compare; the table of what moved goes into `compare.md` of the run."""
     out = Path(os.environ.get("UNLEARNING_RESULTS", tmp_path)) / baseline.stem
     words = shlex.split(json.loads(baseline.read_text())["command"])[2:]  # without `python run_benchmark.py`
     ran = main([*words, "--store", ".unlearning-store", "--out", str(out)])
