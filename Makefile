@@ -1,11 +1,11 @@
-# make demo | make test | make lint | make docs | make site: each sets up what it needs first.
+# make demo | make test | make test-hard | make lint | make docs | make site: each sets up what it needs first.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow lint docs site check-docs ci-results check-numbers update-numbers check-small clean
+.PHONY: setup demo test test-slow test-hard lint docs site check-docs ci-results check-numbers update-numbers check-small clean
 
 setup: $(VENV)/.ready
 
@@ -23,6 +23,10 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# Kills, full disks, hostile files, bad input: what must not lose or run anything. `make test` runs the quick ones too.
+test-hard: setup
+	$(BIN)/python -m pytest -n 2 -m hard
 
 lint: setup check-docs
 	$(BIN)/ruff check .
