@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from bench import comparison, distances, roc, workers
+from bench import cluster, comparison, distances, pool, roc, workers
 from bench.attack import Attack, Known, Seen
 from bench.examination import Arrays, Examiner, Sides, Single, distinct, noted
-from bench.interface import Record
+from bench.interface import Method, Record
 from bench.observation import Observer
 from bench.plan import Model, Plan, Row, Run
 from bench.progress import Progress
 from bench.seeds import derive
-from bench.store import Store
+from bench.store import Store, key
 
 
 def collect(
@@ -50,24 +52,35 @@ def _share_out(auditor: Auditor, rows: Sequence[Row], jobs: int, progress: Progr
     """Audit what the store lacks, first the pool and then the rows, on several processes where they can be forked.
 
     They are forked before this process has used a library with threads of its own, which a fork would not survive.
+    Workers of a cluster read the store, if they see it; sending them the outputs of all models would cost too much.
     """
-    global _auditor
-    pool = [] if auditor.store.has("audit", auditor.plan.audit_key) else [-1]
+    first = [] if auditor.store.has("audit", auditor.plan.audit_key) else [-1]
     todo = [at for at, row in enumerate(rows) if auditor.whole(row) and not auditor.store.has("audit", row.audit_key)]
-    total = len(pool) + len(todo)
+    total = len(first) + len(todo)
     report = workers.counted(total, lambda finished: progress.done(f"audited {finished} of {total} rows"))
-    if not total or sys.platform != "linux" or jobs < 2:
-        for at in [*pool, *todo]:
+    there = cluster.joined()
+    if there is not None and there.shared:
+        work = functools.partial(_sent, auditor.lean())
+        for stage in (first, todo):
+            workers.share_out(work, stage, auditor.store, jobs, "cpu", report)
+    elif not total or sys.platform != "linux" or jobs < 2 or there is not None:
+        for at in [*first, *todo]:
             auditor.work(at)
             report()
-        return
+    else:
+        _fork(auditor, [first, todo], jobs, report)
+
+
+def _fork(auditor: Auditor, stages: Sequence[Sequence[int]], jobs: int, report: Callable[[], None]) -> None:
+    """Audit on processes that inherit what this one has read."""
+    global _auditor
     import joblib
 
     _auditor = auditor
     auditor.load()
     try:
         with workers.processes(jobs, "cpu", report) as parallel:
-            for stage in (pool, todo):
+            for stage in stages:
                 if stage:
                     parallel(joblib.delayed(_work)(at) for at in stage)
     finally:
@@ -75,10 +88,35 @@ def _share_out(auditor: Auditor, rows: Sequence[Row], jobs: int, progress: Progr
 
 
 def _work(at: int) -> None:
-    """`Auditor.work` in a worker process."""
+    """`Auditor.work` in a forked process."""
     workers.begin()
     assert _auditor is not None
     _auditor.work(at)
+
+
+@dataclass(frozen=True)
+class Lean:
+    """What to make an auditor of elsewhere: the plan without images and methods, and why runs failed."""
+
+    name: str
+    plan: Plan
+    failures: Mapping[str, str]
+    untouched: frozenset[str]
+
+
+_received: dict[str, Auditor] = {}  # the last one, which has read what rows share
+
+
+def _sent(lean: Lean, at: int, store: Store) -> None:
+    """`Auditor.work` in a worker of a cluster."""
+    workers.begin()
+    if lean.name not in _received:
+        _received.clear()
+        data = pool.loaded(lean.plan.config.dataset, test=True)
+        auditor = Auditor(replace(lean.plan, dataset=data), store, lean.failures)
+        auditor.untouched = lean.untouched
+        _received[lean.name] = auditor
+    _received[lean.name].work(at)
 
 
 def headline(attacks: Mapping[str, Attack]) -> str:
@@ -107,6 +145,7 @@ class Auditor:
 
     def __init__(self, plan: Plan, store: Store, failures: Mapping[str, str]) -> None:
         self.plan, self.store, self.failures = plan, store, failures
+        self.untouched = frozenset(row.name for row in plan.rows if row.method.identity)
         self.observer = Observer(plan, store)
         config = plan.config
         self.examiner = Examiner(plan.attacks(), config.audit.margin, len(plan.requests) - 1, config.seed)
@@ -131,6 +170,13 @@ class Auditor:
         else:
             self.row([row for row in self.plan.rows if not row.skipped][at])
 
+    def lean(self) -> Lean:
+        """The same, to be sent: a worker has the data, and perhaps no file that an instance of a method came from."""
+        data, rows = self.plan.dataset, [replace(row, method=Method()) for row in self.plan.rows]
+        plan = replace(self.plan, dataset=replace(data, train_x=data.train_x[:0].copy()), rows=rows)
+        name = key(audits=[row.audit_key for row in rows], failures=sorted(self.failures))
+        return Lean(name, plan, self.failures, self.untouched)
+
     def load(self) -> None:
         """Read the models that several rows need."""
         _ = self.retrained, self.originals
@@ -138,15 +184,15 @@ class Auditor:
     def _taught(self) -> dict[str, Arrays]:
         """What attacks that know originals have learned from the shadows, kept in the store."""
         shadows, found = slice(len(self.plan.shadows())), {}
-        for name, key in self.plan.attack_keys.items():
-            if not self.store.has("attack", key):
+        for name, where in self.plan.attack_keys.items():
+            if not self.store.has("attack", where):
                 sides = [side.only(shadows) for side in (self.originals, self.retrained)]
                 members, others = (side.only(side.finite()) for side in sides)
                 known = Known(members, others, self.plan.config.shadow.validation)
                 with self.examiner.errors(name):
                     fitted = self.examiner.attacks[name].fit(known, derive(self.plan.config.seed, "attack") % 2**31)
-                self.store.put("attack", key, fitted, {})
-            found[name] = self.store.get("attack", key)[0]
+                self.store.put("attack", where, fitted, {})
+            found[name] = self.store.get("attack", where)[0]
         return found
 
     def _usual(self) -> dict[str, Single]:
@@ -192,7 +238,7 @@ class Auditor:
         repeats = [run for run in row.runs if run.last and run.key not in self.failures]
         if not repeats:
             return [], {}
-        unlearned = self._untouched() if row.method.identity else self.observer.runs(shadows, repeats)
+        unlearned = self._originals_again() if row.name in self.untouched else self.observer.runs(shadows, repeats)
         shadows_only = self.originals.only(slice(len(self.plan.shadows())))
         sides = Sides(unlearned, self.retrained, tuple(str(run.repeat) for run in repeats), shadows_only)
         last = len(self.plan.config.seeds)
@@ -203,7 +249,7 @@ class Auditor:
             _save(self.store, row.audit_key, records, arrays)
         return records, arrays
 
-    def _untouched(self) -> Seen:
+    def _originals_again(self) -> Seen:
         """The originals that other methods start from, in the same order."""
         total, shadows = len(self.originals), len(self.plan.shadows())
         return self.originals.only(np.array([*range(len(self.plan.unlearned())), *range(shadows, total)]))

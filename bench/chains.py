@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench import pool, registry, runner
 from bench.interface import Method, State
@@ -43,6 +43,20 @@ def follow(
         model, state = setting.build(0), done.state
         model.load_state_dict(done.model.state_dict())  # the weights count, whatever else the method returned
         yield run, done, model
+
+
+class Chained(Protocol):
+    """A task that follows runs."""
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """They, in order."""
+
+
+def reads(job: Chained) -> list[tuple[str, str]]:
+    """Kinds and keys of the entries that following a job's runs may read."""
+    first = job.runs[0]
+    return [("model", first.original.key), *([("prepared", first.prepared)] if first.prepared else [])]
 
 
 def _prepared(setting: Setting, run: Run, method: Method, model: nn.Module, entries: Store, *, keep: bool) -> State:

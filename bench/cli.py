@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import signals
-from bench.arguments import CELL_FLAGS, RUN_FLAGS, VERBS, parser, retyped
+from bench.arguments import CELL_FLAGS, CLUSTERS, RUN_FLAGS, VERBS, parser, retyped
 from bench.interface import UsageError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -68,10 +69,22 @@ def run_one(chosen: argparse.Namespace) -> tuple[str, bool, Path]:
     from bench import benchmark
 
     out = benchmark.prepare_out(resolved, chosen.out)
-    text, failed = benchmark.run(
-        resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen)
-    )
+    with workplace(chosen, resolved.device):
+        text, failed = benchmark.run(
+            resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen)
+        )
     return text, failed, out
+
+
+def workplace(chosen: argparse.Namespace, device: str) -> contextlib.AbstractContextManager[None]:
+    """Where the tasks of a command are carried out: processes of this machine, or a cluster."""
+    if chosen.backend == "local":
+        return contextlib.nullcontext()
+    from bench import engines
+
+    return engines.join(
+        chosen.backend, chosen.scheduler, chosen.jobs, chosen.store, device=device, per_gpu=chosen.per_gpu
+    )
 
 
 def _flags(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -97,9 +110,10 @@ def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
         print("Models that several parts share are counted in each and trained once.")
         return OK
     out = benchmark.prepare_parts(chosen.preset, found, chosen.out)
-    text, failed = benchmark.run_parts(
-        found, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen)
-    )
+    with workplace(chosen, next(iter(found.values())).device):
+        text, failed = benchmark.run_parts(
+            found, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen)
+        )
     made = f"comparison: {out / 'paper.md'}; table, LaTeX, figures and page of each part beside it"
     return _finish(chosen, text, out, made, failed=failed)
 
@@ -131,10 +145,11 @@ def _audit(chosen: argparse.Namespace) -> int:
         print(benchmark.preview(resolved, chosen.store, chosen.jobs, name, weights))
         return OK
     out = benchmark.prepare_out(resolved, chosen.out, name, weights)
-    text, failed = benchmark.run(
-        resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen), name=name,
-        weights=weights,
-    )  # fmt: skip
+    with workplace(chosen, resolved.device):
+        text, failed = benchmark.run(
+            resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen), name=name,
+            weights=weights,
+        )  # fmt: skip
     return _finish(chosen, text, out, failed=failed)
 
 
@@ -150,7 +165,8 @@ def _tune(chosen: argparse.Namespace) -> int:
     tuned.require_free(out, chosen.preset, force=chosen.force)
     cells = trials.lay_out(configs, [change.partition("=")[0] for change in chosen.changes], budget)
     print(tuned.first_line(cells, budget), flush=True)
-    outcomes = tuner.carry_out(cells, chosen.store, chosen.jobs, lambda one: print(tuned.table(one), flush=True))
+    with workplace(chosen, configs[0].device):
+        outcomes = tuner.carry_out(cells, chosen.store, chosen.jobs, lambda one: print(tuned.table(one), flush=True))
     command = retyped(chosen)
     if all(outcome.failed or outcome.study.skipped for found in outcomes for outcome in found):
         raise UsageError(f"no trial of any method got through, so {out} is not written; the tables say why")
@@ -164,6 +180,10 @@ def prepare(chosen: argparse.Namespace) -> None:
     """Check what a command works with, and hand on where the data is."""
     if chosen.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, got {chosen.jobs}")
+    if chosen.scheduler and chosen.backend not in CLUSTERS:
+        raise UsageError(f"--scheduler goes with --backend {' or '.join(CLUSTERS)}, not with {chosen.backend}")
+    if chosen.per_gpu < 1:
+        raise UsageError(f"--per-gpu must be at least 1, got {chosen.per_gpu}")
     if chosen.data_dir:
         os.environ["UNLEARNING_DATA"] = str(chosen.data_dir)  # for worker processes too
     if chosen.download:

@@ -36,15 +36,10 @@ def train_models(
     progress: Progress,
     while_training: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train the models that the store lacks, in groups, on `jobs` processes; `while_training` runs beside them.
-
-    joblib carries the groups out, so `joblib.parallel_config(backend=...)` around a run takes them elsewhere.
-    """
+    """Train the models that the store lacks, in groups, on `jobs` processes; `while_training` runs beside them."""
     todo = list({model.key: model for model in models if not store.has("model", model.key)}.values())
     if not todo:
         return
-    import joblib
-
     groups, others = _groups(config, dataset, todo), progress.left - len(todo)
 
     def report() -> None:
@@ -53,9 +48,8 @@ def train_models(
             progress.done(f"trained {len(todo) - left} of {len(todo)} models", finished)
 
     place = (config.dataset, len(dataset.test_y) > 0, config.architecture, config.recipe, config.device)
-    with workers.processes(min(jobs, len(groups)), config.device, report) as parallel:
-        while_training()  # the workers exist by now: what this starts cannot be caught in a fork
-        parallel(joblib.delayed(_train_group)(place, store, group) for group in groups)
+    tasks = [(place, group) for group in groups]
+    workers.share_out(_train_group, tasks, store, jobs, config.device, report, meanwhile=while_training)
 
 
 def _groups(config: Config, dataset: Dataset, todo: Sequence[Model]) -> list[list[Model]]:
@@ -96,12 +90,12 @@ def require_network(name: str, dataset: Dataset, build: Build) -> None:
         raise UsageError(f"the architecture {name} cannot be used: {type(error).__name__}: {fault}") from error
 
 
-def _train_group(place: tuple[str, bool, str, Any, str], store: Store, group: Sequence[Model]) -> None:
+def _train_group(task: tuple[tuple[str, bool, str, Any, str], Sequence[Model]], store: Store) -> None:
     """Train one group and put every model into the store; runs in a worker process."""
     from bench import training
 
     workers.begin()
-    dataset_name, test, architecture, recipe, device = place
+    (dataset_name, test, architecture, recipe, device), group = task
     tasks = [training.Task(model.index, model.labels, model.seed) for model in group]
     trained = training.train(network(architecture), loaded(dataset_name, test=test), recipe, tasks, device)
     for model, result in zip(group, trained, strict=True):

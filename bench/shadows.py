@@ -50,7 +50,7 @@ def unlearn(plan: Plan, store: Store, jobs: int, progress: Progress) -> dict[str
             if not store.has("shadow", kept[runs[-1].key])
         ]
         alone = jobs if plan.config.time_limit is None else 1  # methods that watch the clock must not share it
-        reasons = _shared_out(_serve, todo, store, plan, alone, progress, f"{row.name} for the attacks")
+        reasons = _shared_out(_serve, todo, store, plan, alone, progress, f"{row.name} for the attacks", chains.reads)
         failures |= {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
     return failures
 
@@ -64,18 +64,17 @@ def look(plan: Plan, store: Store, failed: Sequence[str], jobs: int, progress: P
         if source not in failed and not store.has("views", key)
     ]
     parts = [(where, forgotten, todo[at : at + CHUNK]) for at in range(0, len(todo), CHUNK)]
-    _shared_out(_look, parts, store, plan, jobs, progress, "shifted copies", counts=[len(part[2]) for part in parts])
+    counts = [len(part[2]) for part in parts]
+    _shared_out(_look, parts, store, plan, jobs, progress, "shifted copies", _looked_at, counts)
 
 
 def _shared_out(
     work: Callable[[Any, Store], str], todo: Sequence[Any], store: Store, plan: Plan, jobs: int, progress: Progress,
-    what: str, counts: Sequence[int] | None = None,
+    what: str, reads: Callable[[Any], Sequence[tuple[str, str]]], counts: Sequence[int] | None = None,
 ) -> list[str]:  # fmt: skip
     """Do the tasks on several processes; each stands for so many steps of the progress (one, without `counts`)."""
     if not todo:
         return []
-    import joblib
-
     chains.setting_at(place(plan.config), test=True)  # forked workers inherit it
     steps = list(counts or [1] * len(todo))
 
@@ -83,8 +82,7 @@ def _shared_out(
         progress.done(f"{what}: {sum(steps[:done])} of {sum(steps)}", steps[done - 1])
 
     report = workers.counted(len(todo), tell)
-    with workers.processes(min(jobs, len(todo)), plan.config.device, report) as parallel:
-        return list(parallel(joblib.delayed(work)(job, store) for job in todo))
+    return workers.share_out(work, todo, store, jobs, plan.config.device, report, reads=reads)
 
 
 def _serve(job: Job, store: Store) -> str:
@@ -102,6 +100,11 @@ def _serve(job: Job, store: Store) -> str:
         store.put("shadow", job.kept, arrays, {"status": done.status})
 
     return workers.attempt(work)
+
+
+def _looked_at(job: tuple[Place, np.ndarray, list[tuple[str, str, str]]]) -> list[tuple[str, str]]:
+    """Kinds and keys of the models that a task looks at."""
+    return [(kind, source) for kind, source, _ in job[2]]
 
 
 def _look(job: tuple[Place, np.ndarray, list[tuple[str, str, str]]], store: Store) -> str:

@@ -69,8 +69,6 @@ def _missing(study: Study, entries: Store) -> list[Job]:
 
 def _serve_missing(study: Study, entries: Store, jobs: int, progress: Progress) -> dict[str, str]:
     """Serve the jobs that the store lacks on several processes; returns why jobs failed, by their key."""
-    import joblib
-
     todo = _missing(study, entries)
     if not todo:
         return {}
@@ -83,8 +81,7 @@ def _serve_missing(study: Study, entries: Store, jobs: int, progress: Progress) 
             progress.done(line, (finished - 1) % step + 1)
 
     report = workers.counted(len(todo), tell)
-    with workers.processes(min(jobs, len(todo)), study.config.device, report) as parallel:
-        reasons = parallel(joblib.delayed(serve)(job, entries) for job in todo)
+    reasons = workers.share_out(serve, todo, entries, jobs, study.config.device, report, reads=chains.reads)
     return {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
 
 

@@ -10,13 +10,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeVar
 
+from bench import cluster
 from bench.interface import UsageError
-from bench.store import Damaged, StoreError
+from bench.store import Damaged, Store, StoreError
+
+T = TypeVar("T")
+FORKED = getattr(multiprocessing.context, "ForkProcess", ())
 
 
 @contextlib.contextmanager
@@ -48,6 +52,43 @@ def processes(jobs: int, device: str, report: Callable[[], None]) -> Iterator[An
         raise UsageError(message + "repeat the command, perhaps with a smaller --jobs") from None
     finally:
         over.set()
+
+
+def share_out(
+    work: Callable[[Any, Store], T],
+    tasks: Sequence[Any],
+    store: Store,
+    jobs: int,
+    device: str,
+    report: Callable[[], None],
+    *,
+    reads: Callable[[Any], Sequence[tuple[str, str]]] = lambda task: (),
+    meanwhile: Callable[[], None] = lambda: None,
+) -> list[T]:
+    """What `work` returns of every task, in their order: on `jobs` processes, or on the cluster that was joined.
+
+    Args:
+        work: a function of a module, which can be sent; it gets a task and the store.
+        tasks: what can be sent too.
+        store: where the work's results go.
+        jobs: processes on this machine.
+        device: that of the work; see `processes`.
+        report: called after every task.
+        reads: kinds and keys of the entries that a task reads, for workers that share no store.
+        meanwhile: called once when the workers exist: what it starts cannot be caught in a fork.
+
+    Raises:
+        UsageError: workers were killed. Otherwise what `work` raises.
+    """
+    import joblib
+
+    there = cluster.joined()
+    if there is not None:
+        meanwhile()
+        return cluster.share_out(there, work, tasks, store, report, reads)
+    with processes(min(jobs, len(tasks)), device, report) as parallel:
+        meanwhile()
+        return list(parallel(joblib.delayed(work)(task, store) for task in tasks))
 
 
 def _watch(children: list[BaseProcess], killed: threading.Event, over: threading.Event) -> None:
@@ -125,7 +166,7 @@ def failed(error: BaseException) -> str:
 def begin() -> None:
     """What a worker does first: one thread; leave Ctrl-C to the parent; end when it is gone, not to train on alone."""
     one_thread()
-    if multiprocessing.parent_process() is None:
+    if not isinstance(multiprocessing.current_process(), FORKED):  # others look after their own
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
