@@ -33,7 +33,9 @@ def collect(
         return [], {}
     auditor = Auditor(plan, store, failures)
     rows = [row for row in plan.rows if not row.skipped]
-    _share_out(auditor, rows, jobs, progress)
+    todo = sum(not store.has("audit", where) for where in (plan.audit_key, *(row.audit_key for row in rows)))
+    with progress.stage("audit", todo * len(plan.originals), workers.hands(jobs, "cpu", todo)):
+        _share_out(auditor, rows, jobs, progress)
     records, arrays = auditor.pool()
     compared: dict[str, np.ndarray] = {}
     for row in rows:

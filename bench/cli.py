@@ -52,10 +52,10 @@ def _run(chosen: argparse.Namespace) -> int:
     if preset.parts(chosen.preset):
         return _run_parts(chosen, _flags(chosen))
     if chosen.dry_run:
-        from bench import benchmark, config
+        from bench import config, forecast
 
         resolved = config.resolve(chosen.preset, _flags(chosen), chosen.changes)
-        print(benchmark.preview(resolved, chosen.store, chosen.jobs))
+        print(forecast.preview(resolved, chosen.store, chosen.jobs))
         return OK
     text, failed, out = run_one(chosen)
     return _finish(chosen, text, out, failed=failed)
@@ -102,11 +102,11 @@ def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
     from bench import parts
 
     found = parts.resolve(chosen.preset, flags, chosen.changes)
-    from bench import benchmark
+    from bench import benchmark, forecast
 
     if chosen.dry_run:
         for folder, one in found.items():
-            print(f"=== {folder} ===\n{benchmark.preview(one, chosen.store, chosen.jobs)}\n", flush=True)
+            print(f"=== {folder} ===\n{forecast.preview(one, chosen.store, chosen.jobs)}\n", flush=True)
         print("Models that several parts share are counted in each and trained once.")
         return OK
     out = benchmark.prepare_parts(chosen.preset, found, chosen.out)
@@ -139,10 +139,10 @@ def _audit(chosen: argparse.Namespace) -> int:
     resolved = config.resolve(chosen.preset, flags, [*changes, *chosen.changes])
     name = given.row_name(chosen.name, chosen.models, resolved.rows())
     weights = given.read(chosen.models)
-    from bench import benchmark
+    from bench import benchmark, forecast
 
     if chosen.dry_run:
-        print(benchmark.preview(resolved, chosen.store, chosen.jobs, name, weights))
+        print(forecast.preview(resolved, chosen.store, chosen.jobs, name, weights))
         return OK
     out = benchmark.prepare_out(resolved, chosen.out, name, weights)
     with workplace(chosen, resolved.device):

@@ -106,7 +106,8 @@ def carry_out(
 
     report = workers.counted(len(todo), tell)
     work = functools.partial(serve, where=where, labels=plan.labels, deep=deep)
-    reasons = workers.share_out(work, todo, store, processes, plan.config.device, report, reads=_reads)
+    with progress.stage("audit weights", len(todo), workers.hands(processes, plan.config.device, len(todo))):
+        reasons = workers.share_out(work, todo, store, processes, plan.config.device, report, reads=_reads)
     return {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
 
 

@@ -49,7 +49,8 @@ def train_models(
 
     place = (config.dataset, len(dataset.test_y) > 0, config.architecture, config.recipe, config.device)
     tasks = [(place, group) for group in groups]
-    workers.share_out(_train_group, tasks, store, jobs, config.device, report, meanwhile=while_training)
+    with progress.stage("train", len(todo), workers.hands(jobs, config.device, len(tasks))):
+        workers.share_out(_train_group, tasks, store, jobs, config.device, report, meanwhile=while_training)
 
 
 def _groups(config: Config, dataset: Dataset, todo: Sequence[Model]) -> list[list[Model]]:

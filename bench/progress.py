@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a stage took: so many jobs, in so many seconds, on so many processes."""
+
+    jobs: int
+    seconds: float
+    processes: int
 
 
 class Progress:
@@ -17,6 +29,7 @@ class Progress:
         self.start = time.perf_counter()
         self.bar: Any = None
         self.task: Any = None
+        self.spent: dict[str, Spent] = {}
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty() and not self.quiet and self.total:
@@ -40,6 +53,14 @@ class Progress:
     def left(self) -> int:
         """Jobs still to do."""
         return self.total - self.finished
+
+    @contextlib.contextmanager
+    def stage(self, name: str, jobs: int, processes: int = 1) -> Iterator[None]:
+        """Everything inside is a stage of so many jobs on so many processes; what it took is kept in `spent`."""
+        start = time.perf_counter()
+        yield
+        if jobs:
+            self.spent[name] = Spent(jobs, time.perf_counter() - start, processes)
 
     def say(self, what: str) -> None:
         """Show on a terminal where a long job is; elsewhere nothing, one line a finished job is enough."""

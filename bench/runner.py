@@ -72,7 +72,8 @@ def run_methods(plan: Plan, store: Store, progress: Progress) -> dict[str, Failu
     methods = MethodRunner(plan, store, progress)
     failures: dict[str, Failure] = {}
     for row in plan.rows:
-        failures |= methods.row(row)
+        with progress.stage(f"unlearn with {row.name}", sum(not store.has("unlearned", run.key) for run in row.runs)):
+            failures |= methods.row(row)
     return failures
 
 

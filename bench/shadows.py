@@ -82,7 +82,8 @@ def _shared_out(
         progress.done(f"{what}: {sum(steps[:done])} of {sum(steps)}", steps[done - 1])
 
     report = workers.counted(len(todo), tell)
-    return workers.share_out(work, todo, store, jobs, plan.config.device, report, reads=reads)
+    with progress.stage(what, sum(steps), workers.hands(jobs, plan.config.device, len(todo))):
+        return workers.share_out(work, todo, store, jobs, plan.config.device, report, reads=reads)
 
 
 def _serve(job: Job, store: Store) -> str:

@@ -54,6 +54,12 @@ def processes(jobs: int, device: str, report: Callable[[], None]) -> Iterator[An
         over.set()
 
 
+def hands(jobs: int, device: str, tasks: int) -> int:
+    """How many processes so many tasks are shared out to."""
+    there = cluster.joined()
+    return max(1, min(tasks, there.size if there else jobs if device == "cpu" else 1))
+
+
 def share_out(
     work: Callable[[Any, Store], T],
     tasks: Sequence[Any],
