@@ -1,4 +1,4 @@
-"""How a run's cost grows: with shadow models, samples, seeds and methods; on one and two workers; and a task's overhead.
+"""How a run's cost grows: with shadow models, samples, seeds, methods; on one and two workers; a task's overhead.
 
     python benchmarks/scale.py            # some 15 minutes on two idle cores; prints the tables of docs/scale.md
 
@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 BASE = {"shadow.train": 8, "shadow.validation": 2, "shadow.unlearned": 10}
+FOURFOLD = {"shadow__train": 32, "shadow__validation": 8, "shadow__unlearned": 40}
 CELL = ("--scenario", "class_removal", "--attacks", "per_example,shadow_xgboost,loss,lira")
 
 

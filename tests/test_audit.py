@@ -300,7 +300,19 @@ def test_what_an_audit_depends_on_is_in_its_key() -> None:
     assert planned(attack="none").audit_key == ""
 
 
-INFRASTRUCTURE = {"interface", "seeds", "store", "plan", "progress", "workers", "comparison", "keys", "scenarios"}
+INFRASTRUCTURE = {
+    "cluster",
+    "pool",
+    "interface",
+    "seeds",
+    "store",
+    "plan",
+    "progress",
+    "workers",
+    "comparison",
+    "keys",
+    "scenarios",
+}
 
 
 def test_the_code_of_an_audit_is_all_in_its_key() -> None:
