@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 
-from bench import comparison, distances, roc, workers
+from bench import claims, comparison, distances, roc, workers
 from bench.attack import Attack, Known, Seen
 from bench.examination import Arrays, Examiner, Sides, Single, distinct, noted
 from bench.interface import Record
@@ -57,28 +57,31 @@ def _share_out(auditor: Auditor, rows: Sequence[Row], jobs: int, progress: Progr
     total = len(pool) + len(todo)
     report = workers.counted(total, lambda finished: progress.done(f"audited {finished} of {total} rows"))
     if not total or sys.platform != "linux" or jobs < 2:
-        for at in [*pool, *todo]:
-            auditor.work(at)
-            report()
-        return
-    import joblib
 
+        def work(at: int, *, wait: bool) -> str | None:
+            reason = auditor.work(at, wait=wait)
+            report()
+            return reason
+
+        for stage in (pool, todo):
+            claims.share_out(claims.in_turn, work, [(at,) for at in stage])
+        return
     _auditor = auditor
     auditor.load()
     try:
         with workers.processes(jobs, "cpu", report) as parallel:
             for stage in (pool, todo):
                 if stage:
-                    parallel(joblib.delayed(_work)(at) for at in stage)
+                    claims.share_out(parallel, _work, [(at,) for at in stage])
     finally:
         _auditor = None
 
 
-def _work(at: int) -> None:
+def _work(at: int, *, wait: bool) -> str | None:
     """`Auditor.work` in a worker process."""
     workers.begin()
     assert _auditor is not None
-    _auditor.work(at)
+    return _auditor.work(at, wait=wait)
 
 
 def headline(attacks: Mapping[str, Attack]) -> str:
@@ -111,12 +114,12 @@ class Auditor:
         config = plan.config
         self.examiner = Examiner(plan.attacks(), config.audit.margin, len(plan.requests) - 1, config.seed)
 
-    @cached_property
+    @functools.cached_property
     def retrained(self) -> Seen:
         """All retrained models, shadows first."""
         return self._whole(self.plan.retrained[-1])
 
-    @cached_property
+    @functools.cached_property
     def originals(self) -> Seen:
         """All originals, shadows first."""
         return self._whole(self.plan.originals)
@@ -124,12 +127,16 @@ class Auditor:
     def _whole(self, pool: list[Model]) -> Seen:
         return self.observer.models(self.plan.of(pool, [*self.plan.shadows(), *self.plan.config.seeds]))
 
-    def work(self, at: int) -> None:
-        """Audit the pool (-1) or the row of this number among those that are not skipped, and keep what is found."""
-        if at < 0:
-            self.pool()
-        else:
-            self.row([row for row in self.plan.rows if not row.skipped][at])
+    def work(self, at: int, *, wait: bool) -> str | None:
+        """Audit the pool (-1) or the row of this number among those that are not skipped, as `claims.carry_out`."""
+        row = None if at < 0 else [row for row in self.plan.rows if not row.skipped][at]
+
+        def audit(_: list[str]) -> str:
+            self.pool() if row is None else self.row(row)
+            return ""
+
+        key = self.plan.audit_key if row is None else row.audit_key
+        return claims.carry_out(self.store, "audit", [key], audit, wait=wait)
 
     def load(self) -> None:
         """Read the models that several rows need."""
@@ -137,17 +144,18 @@ class Auditor:
 
     def _taught(self) -> dict[str, Arrays]:
         """What attacks that know originals have learned from the shadows, kept in the store."""
-        shadows, found = slice(len(self.plan.shadows())), {}
         for name, key in self.plan.attack_keys.items():
-            if not self.store.has("attack", key):
-                sides = [side.only(shadows) for side in (self.originals, self.retrained)]
-                members, others = (side.only(side.finite()) for side in sides)
-                known = Known(members, others, self.plan.config.shadow.validation)
-                with self.examiner.errors(name):
-                    fitted = self.examiner.attacks[name].fit(known, derive(self.plan.config.seed, "attack") % 2**31)
-                self.store.put("attack", key, fitted, {})
-            found[name] = self.store.get("attack", key)[0]
-        return found
+            claims.once(self.store, "attack", key, functools.partial(self._teach, name, key))
+        return {name: self.store.get("attack", key)[0] for name, key in self.plan.attack_keys.items()}
+
+    def _teach(self, name: str, key: str) -> None:
+        shadows = slice(len(self.plan.shadows()))
+        sides = [side.only(shadows) for side in (self.originals, self.retrained)]
+        members, others = (side.only(side.finite()) for side in sides)
+        known = Known(members, others, self.plan.config.shadow.validation)
+        with self.examiner.errors(name):
+            fitted = self.examiner.attacks[name].fit(known, derive(self.plan.config.seed, "attack") % 2**31)
+        self.store.put("attack", key, fitted, {})
 
     def _usual(self) -> dict[str, Single]:
         """What attacks on single models make of the retrained ones, kept with the audit of the pool."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench import (
+    claims,
     description,
     given,
     machine,
@@ -23,6 +24,7 @@ from bench import (
     store,
 )
 from bench.config import Config
+from bench.interface import UsageError
 from bench.progress import Progress
 
 
@@ -42,14 +44,26 @@ def run(
     machine.require_device(config.device)
     weights = given.fitted(planned, weights)
     print(first_line(planned), flush=True)
-    if config.scenario_settings.needs_hardness:
-        with clock.phase("train"):
-            planned = memorization.scored(planned, entries, jobs, force=force)
-    planned.rows += [given.row(planned, weights, name)] if weights else []
-    if force:
-        for _, kind, key in planned.jobs():
-            entries.drop(kind, key)
-    results = entries.mending(lambda: _carry_out(planned, entries, jobs, clock, command, weights))
+    with claims.at_work(entries):
+        if config.scenario_settings.needs_hardness:
+            with clock.phase("train"):
+                planned = memorization.scored(planned, entries, jobs, force=force)
+        planned.rows += [given.row(planned, weights, name)] if weights else []
+        if force:
+            for _, kind, key in planned.jobs():
+                entries.drop(kind, key)
+        results = entries.mending(lambda: _carry_out(planned, entries, jobs, clock, command, weights))
+    try:
+        text = _report(out, results, clock)
+    except OSError as error:
+        hint = "finished work is in the store, the same command goes on from there"
+        raise UsageError(f"cannot write the results into {out}: {error.strerror or error}; {hint}") from error
+    methods = results.run["methods"]
+    return text, any(one["status"].startswith("failed") or one["lost_for_attacks"] for one in methods)
+
+
+def _report(out: Path, results: records.Results, clock: runner.Clock) -> str:
+    """Write the results folder; returns the table as Markdown."""
     records.save(out, results)
     with clock.phase("report"), registry.no_lazy_torch():
         import reports
@@ -57,8 +71,7 @@ def run(
         text = reports.build(out)
     results.run["seconds_report"] = round(clock.seconds["report"], 3)
     records.save_run(out, results.run)
-    methods = results.run["methods"]
-    return text, any(one["status"].startswith("failed") or one["lost_for_attacks"] for one in methods)
+    return text
 
 
 def run_parts(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import chains, runner, scenarios, seeds, workers
+from bench import chains, claims, runner, scenarios, seeds, workers
 from bench.interface import Request
 from bench.keys import BENCH
 from bench.logits import error_percent
@@ -97,8 +97,6 @@ def carry_out(
     todo = [job for job in missing(jobs, store) if store.has(job.kind, job.source)]
     if not todo:
         return {}
-    import joblib
-
     where = place(plan.config)
     chains.setting_at(where, test=False)  # forked workers inherit it
 
@@ -107,19 +105,19 @@ def carry_out(
 
     report = workers.counted(len(todo), tell)
     with workers.processes(min(processes, len(todo)), plan.config.device, report) as parallel:
-        reasons = parallel(joblib.delayed(serve)(job, where, plan.labels, deep, store) for job in todo)
+        reasons = claims.share_out(parallel, serve, [(job, where, plan.labels, deep, store) for job in todo])
     return {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
 
 
-def serve(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store) -> str:
-    """Audit one model and keep what that says; returns why it failed, or nothing. Runs in a worker process."""
+def serve(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store, *, wait: bool = True) -> str | None:
+    """Audit one model and keep what that says; returns as `claims.carry_out`. Runs in a worker process."""
 
     def work() -> None:
         start = time.perf_counter()
         found = _audited(job, where, labels, deep, store)
         store.put(KIND, job.key, {}, found | {"seconds": time.perf_counter() - start})
 
-    return workers.attempt(work)
+    return claims.carry_out(store, KIND, [job.key], lambda _: workers.attempt(work), wait=wait)
 
 
 def _audited(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import layers, registry, workers
+from bench import claims, layers, registry, workers
 from bench.config import Config
 from bench.datasets import without_test
 from bench.interface import Dataset, UsageError
@@ -43,8 +43,6 @@ def train_models(
     todo = list({model.key: model for model in models if not store.has("model", model.key)}.values())
     if not todo:
         return
-    import joblib
-
     groups, others = _groups(config, dataset, todo), progress.left - len(todo)
 
     def report() -> None:
@@ -55,7 +53,7 @@ def train_models(
     place = (config.dataset, len(dataset.test_y) > 0, config.architecture, config.recipe, config.device)
     with workers.processes(min(jobs, len(groups)), config.device, report) as parallel:
         while_training()  # the workers exist by now: what this starts cannot be caught in a fork
-        parallel(joblib.delayed(_train_group)(place, store, group) for group in groups)
+        claims.share_out(parallel, _train_group, [(place, store, group) for group in groups])
 
 
 def _groups(config: Config, dataset: Dataset, todo: Sequence[Model]) -> list[list[Model]]:
@@ -96,11 +94,23 @@ def require_network(name: str, dataset: Dataset, build: Build) -> None:
         raise UsageError(f"the architecture {name} cannot be used: {type(error).__name__}: {fault}") from error
 
 
-def _train_group(place: tuple[str, bool, str, Any, str], store: Store, group: Sequence[Model]) -> None:
-    """Train one group and put every model into the store; runs in a worker process."""
+def _train_group(
+    place: tuple[str, bool, str, Any, str], store: Store, group: Sequence[Model], *, wait: bool
+) -> str | None:
+    """Train what nobody else is training of a group, as `claims.carry_out`; runs in a worker process."""
+    workers.begin()
+
+    def work(keys: list[str]) -> str:
+        _train(place, store, [model for model in group if model.key in keys])
+        return ""
+
+    return claims.carry_out(store, "model", [model.key for model in group], work, wait=wait)
+
+
+def _train(place: tuple[str, bool, str, Any, str], store: Store, group: Sequence[Model]) -> None:
+    """Train models together and put every one into the store."""
     from bench import training
 
-    workers.begin()
     dataset_name, test, architecture, recipe, device = place
     tasks = [training.Task(model.index, model.labels, model.seed) for model in group]
     trained = training.train(network(architecture), loaded(dataset_name, test=test), recipe, tasks, device)
