@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib
+import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from bench import (
     runner,
     shadows,
     store,
+    streams,
 )
 from bench.config import Config
 from bench.interface import UsageError
@@ -43,7 +45,7 @@ def run(
         planned = memorization.outline(config)
     machine.require_device(config.device)
     weights = given.fitted(planned, weights)
-    print(first_line(planned), flush=True)
+    streams.tell(first_line(planned), sys.stdout)
     with claims.at_work(entries):
         if config.scenario_settings.needs_hardness:
             with clock.phase("train"):
@@ -88,9 +90,9 @@ def run_parts(
         memorization.outline(config)
     failed = False
     for folder, config in configs.items():
-        print(f"\n=== {folder} ===\n", flush=True)
+        streams.tell(f"\n=== {folder} ===\n", sys.stdout)
         text, lost = run(config, store_folder, out / folder, jobs=jobs, force=force, command=command)
-        print(text, flush=True)
+        streams.tell(text, sys.stdout)
         failed = failed or lost
     with registry.no_lazy_torch():
         import reports

@@ -9,6 +9,7 @@ so no two processes wait for each other. Where files cannot be locked work may b
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import streams
 from bench.store import Store
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def share_out(
     found = list(parallel(joblib.delayed(work)(*task, wait=False) for task in tasks))
     busy = [at for at, reason in enumerate(found) if reason is None]
     if busy:
-        say_waiting(f"{len(busy)} of {len(tasks)} tasks")
+        _say("another run is at work on this store: what it is making is waited for, not made twice")
         again = parallel(joblib.delayed(work)(*tasks[at], wait=True) for at in busy)
         for at, reason in zip(busy, again, strict=True):
             found[at] = reason
@@ -92,20 +94,18 @@ def in_turn(calls: Iterable[tuple[Callable[..., Any], tuple[Any, ...], dict[str,
     return [work(*arguments, **options) for work, arguments, options in calls]
 
 
-def say_waiting(what: str) -> None:
-    """Tell the user why nothing happens."""
-    print(f"waiting: another run on this store is at work on {what}", file=sys.stderr, flush=True)
+@functools.cache
+def _say(line: str) -> None:
+    """Tell the user, once, why nothing happens for a while."""
+    streams.tell(line, sys.stderr)
 
 
 @contextlib.contextmanager
 def clock(store: Store) -> Iterator[None]:
     """Wait until no other run on this store and machine times anything, and keep them from it."""
     with contextlib.ExitStack() as held:
-        path, told = _path(store, f"clock-{platform.node()}"), False
-        while not _take(held, path):
-            if not told:
-                say_waiting("timed runs on this machine")
-            told = True
+        while not _take(held, _path(store, f"clock-{platform.node()}")):
+            _say("another run is timing methods on this machine, which this one waits for")
             time.sleep(PAUSE)
         yield
 

@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from bench import streams
+
 
 class Progress:
     """Counts finished jobs. Use it as a context manager; `done` says that one job is finished."""
@@ -53,4 +55,4 @@ class Progress:
             self.bar.update(self.task, advance=jobs, description=what[:40])
         elif not self.quiet:
             seconds = time.perf_counter() - self.start
-            print(f"[{self.finished}/{self.total} {seconds:6.1f} s] {what}", file=sys.stderr, flush=True)
+            streams.tell(f"[{self.finished}/{self.total} {seconds:6.1f} s] {what}", sys.stderr)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import claims, layers, pool, workers
+from bench import claims, layers, pool, streams, workers
 from bench.interface import Dataset, State
 from bench.plan import Place, Plan, Row, Run, place
 from bench.progress import Progress
@@ -84,7 +84,7 @@ def run_methods(plan: Plan, store: Store, progress: Progress) -> dict[str, Failu
         for row in plan.rows:
             failures |= methods.row(row, failures, wait=wait)
     if disturbed or claims.others(store):
-        print(DISTURBED, file=sys.stderr, flush=True)
+        streams.tell(DISTURBED, sys.stderr)
     return failures
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from bench.interface import Dataset, UsageError
 from bench.records import require_folder, write_whole
+from bench.streams import tell
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = (ROOT / "methods", ROOT / "attacks")
@@ -201,7 +202,7 @@ class Store:
             return
         except OSError as refused:
             raise StoreError(f"{path} is damaged ({reason}) and cannot be moved aside: {refused.strerror}") from error
-        print(f"store: {path.name} is damaged ({reason}); moved to {aside}, to be made again", file=sys.stderr)
+        tell(f"store: {path.name} is damaged ({reason}); moved to {aside}, to be made again", sys.stderr)
 
 
 def _digest(meta: str, arrays: Mapping[str, np.ndarray]) -> str:

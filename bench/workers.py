@@ -15,6 +15,7 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from bench import signals
 from bench.interface import UsageError
 from bench.store import Damaged, StoreError
 
@@ -63,7 +64,7 @@ def _watch(children: list[BaseProcess], killed: threading.Event, over: threading
             left.remove(child)
             while child.exitcode is None:  # the pool's own thread is about to say
                 time.sleep(0.01)
-            if child.exitcode not in (0, -signal.SIGTERM) and not killed.is_set():
+            if child.exitcode not in (0, -signal.SIGTERM) and not killed.is_set() and not signals.ending():
                 killed.set()
                 # A shell starts what runs in the background deaf to SIGINT; SIGTERM is handled alike (bench.signals).
                 heard = callable(signal.getsignal(signal.SIGINT))
