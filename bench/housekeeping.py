@@ -51,8 +51,9 @@ def _found(store: Store) -> Iterator[Entry]:
 
 def listing(store: Store) -> str:
     """A line an entry: kind, key, size and the days since it was used."""
-    now = time.time()
-    lines = [[one.kind, one.key, readable(one.size), f"{(now - one.used) / 86_400:.1f}"] for one in entries(store)]
+    now, found = time.time(), entries(store)
+    days = [max(0.0, now - one.used) / 86_400 for one in found]  # a clock may have been set back
+    lines = [[one.kind, one.key, readable(one.size), f"{age:.1f}"] for one, age in zip(found, days, strict=True)]
     return _table(lines, ["kind", "key", "size", "used, days ago"])
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-# torch raises a RuntimeError: its CPU allocator says the first, that of a GPU the second.
-MEMORY = ("can't allocate memory", "out of memory")
+# What a RuntimeError says: torch's CPU allocator the first, that of a GPU the second, Python the third.
+MEMORY = ("can't allocate memory", "out of memory", "can't start new thread")
 KEPT = "finished work is in the store, the same command goes on from there"
 
 
