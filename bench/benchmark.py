@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import (
+    claims,
     description,
     given,
     history,
@@ -23,8 +25,10 @@ from bench import (
     runner,
     shadows,
     store,
+    streams,
 )
 from bench.config import Config
+from bench.interface import UsageError
 from bench.progress import Progress, Spent
 
 
@@ -43,15 +47,28 @@ def run(
         planned = memorization.outline(config)
     machine.require_device(config.device)
     weights = given.fitted(planned, weights)
-    print(first_line(planned), flush=True)
-    if config.scenario_settings.needs_hardness:
-        with clock.phase("train"):
-            planned = memorization.scored(planned, entries, jobs, force=force)
-    planned.rows += [given.row(planned, weights, name)] if weights else []
-    if force:
-        for _, kind, key in planned.jobs():
-            entries.drop(kind, key)
-    results = entries.mending(lambda: _carry_out(planned, entries, jobs, clock, command, weights, spent))
+    streams.tell(first_line(planned), sys.stdout)
+    with claims.at_work(entries):
+        if config.scenario_settings.needs_hardness:
+            with clock.phase("train"):
+                planned = memorization.scored(planned, entries, jobs, force=force)
+        planned.rows += [given.row(planned, weights, name)] if weights else []
+        if force:
+            for _, kind, key in planned.jobs():
+                entries.drop(kind, key)
+        results = entries.mending(lambda: _carry_out(planned, entries, jobs, clock, command, weights, spent))
+    try:
+        text = _report(out, results, clock)
+    except OSError as error:
+        hint = "finished work is in the store, the same command goes on from there"
+        raise UsageError(f"cannot write the results into {out}: {error.strerror or error}; {hint}") from error
+    history.note(entries, planned, spent, time.perf_counter() - start)
+    methods = results.run["methods"]
+    return text, any(one["status"].startswith("failed") or one["lost_for_attacks"] for one in methods)
+
+
+def _report(out: Path, results: records.Results, clock: runner.Clock) -> str:
+    """Write the results folder; returns the table as Markdown."""
     records.save(out, results)
     with clock.phase("report"), registry.no_lazy_torch():
         import reports
@@ -59,9 +76,7 @@ def run(
         text = reports.build(out)
     results.run["seconds_report"] = round(clock.seconds["report"], 3)
     records.save_run(out, results.run)
-    history.note(entries, planned, spent, time.perf_counter() - start)
-    methods = results.run["methods"]
-    return text, any(one["status"].startswith("failed") or one["lost_for_attacks"] for one in methods)
+    return text
 
 
 def run_parts(
@@ -78,9 +93,9 @@ def run_parts(
         memorization.outline(config)
     failed = False
     for folder, config in configs.items():
-        print(f"\n=== {folder} ===\n", flush=True)
+        streams.tell(f"\n=== {folder} ===\n", sys.stdout)
         text, lost = run(config, store_folder, out / folder, jobs=jobs, force=force, command=command)
-        print(text, flush=True)
+        streams.tell(text, sys.stdout)
         failed = failed or lost
     with registry.no_lazy_torch():
         import reports

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench import pool, registry, runner
+from bench import claims, pool, registry, runner
 from bench.interface import Method, State
 from bench.plan import Place, Run
 from bench.store import Store
@@ -64,12 +64,13 @@ def _prepared(setting: Setting, run: Run, method: Method, model: nn.Module, entr
 
     if run.prepared is None:
         return {}
-    if not entries.has("prepared", run.prepared):
-        made = unlearning.prepare(setting, run.method, method, model, run.original.seed)
+    prepare = functools.partial(unlearning.prepare, setting, run.method, method, model, run.original.seed)
+    key = run.prepared
+    if not entries.has("prepared", key):
         if not (keep and method.prepares_with is not None):
-            return made[0]
-        runner.keep_prepared(entries, run.prepared, *made)
-    return runner.prepared(entries, run.prepared, setting.device)
+            return prepare()[0]
+        claims.once(entries, "prepared", key, lambda: runner.keep_prepared(entries, key, *prepare()))
+    return runner.prepared(entries, key, setting.device)
 
 
 @functools.cache

@@ -10,28 +10,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import signals
+from bench import refusals, signals, streams
 from bench.arguments import CELL_FLAGS, CLUSTERS, RUN_FLAGS, VERBS, parser, retyped
 from bench.interface import UsageError
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USAGE = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        streams.open_missing()
         signals.listen()
-        return _dispatch(words)
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
     except UsageError as error:
-        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        streams.tell(f"error: {' '.join(str(error).splitlines())}", sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        print("interrupted; finished work is in the store, the same command goes on from there", file=sys.stderr)
-        return INTERRUPTED
+        line = "interrupted; finished work is in the store, the same command goes on from there"
+        streams.tell(line, sys.stderr)
+        return signals.INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.close(sys.stdout)
         return OK
+    except (OSError, MemoryError, RuntimeError) as error:
+        if not (reason := refusals.reason(error)):
+            raise
+        streams.tell(f"error: {reason}", sys.stderr)
+        streams.close(sys.stdout)  # it may be what is full
+        return USAGE
 
 
 def _dispatch(words: list[str]) -> int:
@@ -94,7 +104,8 @@ def _flags(chosen: argparse.Namespace) -> dict[str, Any]:
 def _tell_paper(out: Path) -> None:
     """Say where the paper's tables and figures are, if any were made."""
     if (out / "paper.tex").exists():
-        print(f"the paper's tables and figures in its own layout: {out / 'paper.md'} and paper.tex", file=sys.stderr)
+        line = f"the paper's tables and figures in its own layout: {out / 'paper.md'} and paper.tex"
+        streams.tell(line, sys.stderr)
 
 
 def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
@@ -120,8 +131,8 @@ def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
 
 def _finish(chosen: argparse.Namespace, text: str, out: Path, made: str = "", *, failed: bool) -> int:
     """Print the tables and where everything is; make the PDF last, when nothing can be lost any more."""
-    print(text)
-    print(f"\n{made or f'table, LaTeX, figures and page: {out}'}", file=sys.stderr)
+    streams.tell(text, sys.stdout)
+    streams.tell(f"\n{made or f'table, LaTeX, figures and page: {out}'}", sys.stderr)
     _tell_paper(out)
     _typeset(chosen, [out])
     return FAILED if failed else OK
@@ -164,9 +175,11 @@ def _tune(chosen: argparse.Namespace) -> int:
     out = chosen.out or Path(f"tuned-{configs[0].scenario if len(configs) == 1 else 'all'}.toml")
     tuned.require_free(out, chosen.preset, force=chosen.force)
     cells = trials.lay_out(configs, [change.partition("=")[0] for change in chosen.changes], budget)
-    print(tuned.first_line(cells, budget), flush=True)
+    streams.tell(tuned.first_line(cells, budget), sys.stdout)
     with workplace(chosen, configs[0].device):
-        outcomes = tuner.carry_out(cells, chosen.store, chosen.jobs, lambda one: print(tuned.table(one), flush=True))
+        outcomes = tuner.carry_out(
+            cells, chosen.store, chosen.jobs, lambda one: streams.tell(tuned.table(one), sys.stdout)
+        )
     command = retyped(chosen)
     if all(outcome.failed or outcome.study.skipped for found in outcomes for outcome in found):
         raise UsageError(f"no trial of any method got through, so {out} is not written; the tables say why")

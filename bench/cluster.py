@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import keys
+from bench import keys, streams
 from bench.interface import UsageError
 from bench.parcel import Parcel
 from bench.store import ROOT, Store
@@ -210,7 +210,7 @@ def share_out(
             there.pool.close()
             if deaths == DEATHS:
                 raise UsageError(_died(type(error).__name__)) from error
-            print(f"a worker died ({type(error).__name__}); its task begins again", file=sys.stderr, flush=True)
+            streams.tell(f"a worker died ({type(error).__name__}); its task begins again", sys.stderr)
             continue
         for at, (value, made) in zip(now, answers, strict=True):
             for (kind, key), raw in made.items():

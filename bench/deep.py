@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import chains, runner, scenarios, seeds, workers
+from bench import chains, claims, runner, scenarios, seeds, workers
 from bench.interface import Request
 from bench.keys import BENCH
 from bench.logits import error_percent
@@ -115,15 +115,15 @@ def _reads(job: Job) -> list[tuple[str, str]]:
     return [(job.kind, job.source), ("model", job.original)]
 
 
-def serve(job: Job, store: Store, *, where: Place, labels: np.ndarray, deep: Deep) -> str:
-    """Audit one model and keep what that says; returns why it failed, or nothing. Runs in a worker process."""
+def serve(job: Job, store: Store, *, where: Place, labels: np.ndarray, deep: Deep, wait: bool = True) -> str | None:
+    """Audit one model and keep what that says; returns as `claims.carry_out`. Runs in a worker process."""
 
     def work() -> None:
         start = time.perf_counter()
         found = _audited(job, where, labels, deep, store)
         store.put(KIND, job.key, {}, found | {"seconds": time.perf_counter() - start})
 
-    return workers.attempt(work)
+    return claims.carry_out(store, KIND, [job.key], lambda _: workers.attempt(work), wait=wait)
 
 
 def _audited(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench import cluster
+from bench import cluster, streams
 from bench.cluster import Cluster, Terms
 from bench.interface import UsageError
 from bench.store import Store
@@ -41,7 +41,7 @@ def join(backend: str, scheduler: str, jobs: int, folder: Path, *, device: str, 
     terms = cluster.terms_of(Store(folder))
     on_gpu = device.startswith("cuda")
     with JOINS[backend](scheduler, jobs, terms, per_gpu if on_gpu else 0) as (found, settings):
-        print(found.line(), file=sys.stderr, flush=True)
+        streams.tell(found.line(), sys.stderr)
         with joblib.parallel_config(**settings), cluster.working_on(found):
             yield
 
@@ -109,7 +109,7 @@ class _Watch:
             self.alone = 0.0
         elif not self.alone:
             self.alone = time.monotonic()
-            print(f"no worker is left; waiting {PATIENCE} s for another", file=sys.stderr, flush=True)
+            streams.tell(f"no worker is left; waiting {PATIENCE} s for another", sys.stderr)
         elif time.monotonic() - self.alone > PATIENCE:
             return "no worker is left"
         return ""

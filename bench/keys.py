@@ -32,6 +32,7 @@ AUDIT_CODE = (
     "observation.py",
     "examination.py",
     "audit.py",
+    "auditor.py",
     "views.py",
 )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import layers, registry, workers
+from bench import claims, layers, registry, workers
 from bench.config import Config
 from bench.datasets import without_test
 from bench.interface import Dataset, UsageError
@@ -91,12 +91,25 @@ def require_network(name: str, dataset: Dataset, build: Build) -> None:
         raise UsageError(f"the architecture {name} cannot be used: {type(error).__name__}: {fault}") from error
 
 
-def _train_group(task: tuple[tuple[str, bool, str, Any, str], Sequence[Model]], store: Store) -> None:
-    """Train one group and put every model into the store; runs in a worker process."""
+def _train_group(
+    task: tuple[tuple[str, bool, str, Any, str], Sequence[Model]], store: Store, *, wait: bool
+) -> str | None:
+    """Train what nobody else is training of a group, as `claims.carry_out`; runs in a worker process."""
+    workers.begin()
+    place, group = task
+
+    def work(keys: list[str]) -> str:
+        _train(place, store, [model for model in group if model.key in keys])
+        return ""
+
+    return claims.carry_out(store, "model", [model.key for model in group], work, wait=wait)
+
+
+def _train(place: tuple[str, bool, str, Any, str], store: Store, group: Sequence[Model]) -> None:
+    """Train models together and put every one into the store."""
     from bench import training
 
-    workers.begin()
-    (dataset_name, test, architecture, recipe, device), group = task
+    dataset_name, test, architecture, recipe, device = place
     tasks = [training.Task(model.index, model.labels, model.seed) for model in group]
     trained = training.train(network(architecture), loaded(dataset_name, test=test), recipe, tasks, device)
     for model, result in zip(group, trained, strict=True):

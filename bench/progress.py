@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from bench import streams
+
 
 @dataclass(frozen=True)
 class Spent:
@@ -74,4 +76,4 @@ class Progress:
             self.bar.update(self.task, advance=jobs, description=what[:40])
         elif not self.quiet:
             seconds = time.perf_counter() - self.start
-            print(f"[{self.finished}/{self.total} {seconds:6.1f} s] {what}", file=sys.stderr, flush=True)
+            streams.tell(f"[{self.finished}/{self.total} {seconds:6.1f} s] {what}", sys.stderr)

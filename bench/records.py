@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.interface import Record, UsageError
+from bench.whole import write_whole as write_whole
 
 COLUMNS = (
     "dataset", "architecture", "scenario", "method", "seed", "step", "part", "metric",
@@ -66,20 +66,6 @@ def require_folder(folder: Path, what: str, flag: str) -> None:
         raise UsageError(f"cannot make {what} {folder}: {error.strerror}; choose another with {flag}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"{what} {folder} is not writable; choose another with {flag}")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the whole new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def to_csv(records: Iterable[Record], *, dataset: str, architecture: str, scenario: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import chains, keys, runner, views, workers
+from bench import chains, claims, keys, runner, views, workers
 from bench.plan import Place, Plan, Run, place
 from bench.progress import Progress
 from bench.store import Store
@@ -69,7 +69,7 @@ def look(plan: Plan, store: Store, failed: Sequence[str], jobs: int, progress: P
 
 
 def _shared_out(
-    work: Callable[[Any, Store], str], todo: Sequence[Any], store: Store, plan: Plan, jobs: int, progress: Progress,
+    work: Callable[..., str | None], todo: Sequence[Any], store: Store, plan: Plan, jobs: int, progress: Progress,
     what: str, reads: Callable[[Any], Sequence[tuple[str, str]]], counts: Sequence[int] | None = None,
 ) -> list[str]:  # fmt: skip
     """Do the tasks on several processes; each stands for so many steps of the progress (one, without `counts`)."""
@@ -86,8 +86,8 @@ def _shared_out(
         return workers.share_out(work, todo, store, jobs, plan.config.device, report, reads=reads)
 
 
-def _serve(job: Job, store: Store) -> str:
-    """Carry one job out and keep its outputs; returns why it failed, or nothing. Runs in a worker process."""
+def _serve(job: Job, store: Store, *, wait: bool) -> str | None:
+    """Carry one job out and keep its outputs; returns as `claims.carry_out`. Runs in a worker process."""
     from bench import training
 
     def work() -> None:
@@ -100,7 +100,7 @@ def _serve(job: Job, store: Store) -> str:
         arrays["views"] = _views(model, setting, job.forgotten)
         store.put("shadow", job.kept, arrays, {"status": done.status})
 
-    return workers.attempt(work)
+    return claims.carry_out(store, "shadow", [job.kept], lambda _: workers.attempt(work), wait=wait)
 
 
 def _looked_at(job: tuple[Place, np.ndarray, list[tuple[str, str, str]]]) -> list[tuple[str, str]]:
@@ -108,15 +108,20 @@ def _looked_at(job: tuple[Place, np.ndarray, list[tuple[str, str, str]]]) -> lis
     return [(kind, source) for kind, source, _ in job[2]]
 
 
-def _look(job: tuple[Place, np.ndarray, list[tuple[str, str, str]]], store: Store) -> str:
-    """Have some models predict the shifted copies. Runs in a worker process."""
+def _look(job: tuple[Place, np.ndarray, list[tuple[str, str, str]]], store: Store, *, wait: bool) -> str | None:
+    """Have some models predict the shifted copies; returns as `claims.carry_out`. Runs in a worker process."""
     workers.begin()
     where, forgotten, sources = job
     setting = chains.setting_at(where, test=True)
-    for kind, source, key in sources:
-        model = runner.model_of(setting, store.get(kind, source)[0])
-        store.put("views", key, {"views": _views(model, setting, forgotten)}, {})
-    return ""
+
+    def work(keys: list[str]) -> str:
+        for kind, source, key in sources:
+            if key in keys:
+                model = runner.model_of(setting, store.get(kind, source)[0])
+                store.put("views", key, {"views": _views(model, setting, forgotten)}, {})
+        return ""
+
+    return claims.carry_out(store, "views", [key for _, _, key in sources], work, wait=wait)
 
 
 def _views(model: nn.Module, setting: Setting, forgotten: np.ndarray) -> np.ndarray:

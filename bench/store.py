@@ -24,6 +24,7 @@ import numpy as np
 
 from bench.interface import Dataset, UsageError
 from bench.records import require_folder, write_whole
+from bench.streams import tell
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = (ROOT / "methods", ROOT / "attacks")
@@ -34,7 +35,7 @@ T = TypeVar("T")
 
 
 class StoreError(UsageError):
-    """The store cannot be written any more: a full disk, missing rights."""
+    """The store cannot be written or read any more: a full disk, missing rights."""
 
 
 class Damaged(Exception):
@@ -151,7 +152,7 @@ class Store:
             ) from error
 
     def get(self, kind: str, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays and meta of an entry. Raises Damaged, after moving it aside, when it is not whole."""
+        """Arrays and meta of an entry. Raises Damaged, after moving it aside, when it is not whole, and StoreError."""
         found, path = self.read(kind, key), self.path(kind, key)
         with contextlib.suppress(OSError):  # when it was used, which many file systems do not note by themselves
             os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
@@ -165,6 +166,8 @@ class Store:
                 opened, raw = os.fstat(file.fileno()), file.read()
         except FileNotFoundError as error:
             raise Damaged(f"{path} is gone") from error
+        except OSError as error:
+            raise StoreError(f"cannot read {path} of the store: {error.strerror}; finished work is kept") from error
         try:
             return unpacked(raw)
         except Exception as error:  # whatever is wrong inside, the entry is of no use
@@ -176,8 +179,11 @@ class Store:
         return self.get(kind, key)[1]
 
     def drop(self, kind: str, key: str) -> None:
-        """Remove an entry, if it is there."""
-        self.path(kind, key).unlink(missing_ok=True)
+        """Remove an entry, if it is there. Raises StoreError when the disk refuses."""
+        try:
+            self.path(kind, key).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot remove from the store {self.folder}: {error.strerror}") from error
 
     def mark(self) -> str:
         """The name that this folder bears wherever it is seen from, given on first need. Raises StoreError."""
@@ -197,14 +203,17 @@ class Store:
             return False
 
     def _set_aside(self, path: Path, error: Exception, read: os.stat_result) -> None:
-        aside = self.folder / ASIDE / path.name
-        aside.parent.mkdir(exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
+        aside, reason = self.folder / ASIDE / path.name, str(error).split("\n")[0]
+        try:
+            aside.parent.mkdir(exist_ok=True)
             if os.stat(path).st_ino != read.st_ino:  # another process has made it again meanwhile
                 return
             os.replace(path, aside)
-            reason = str(error).split("\n")[0]
-            print(f"store: {path.name} is damaged ({reason}); moved to {aside}, to be made again", file=sys.stderr)
+        except FileNotFoundError:  # another process was faster
+            return
+        except OSError as refused:
+            raise StoreError(f"{path} is damaged ({reason}) and cannot be moved aside: {refused.strerror}") from error
+        tell(f"store: {path.name} is damaged ({reason}); moved to {aside}, to be made again", sys.stderr)
 
 
 def packed(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> bytes:

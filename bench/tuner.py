@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from bench import chains, machine, pool, tuning, workers
+from bench import chains, claims, machine, pool, tuning, workers
 from bench.progress import Progress
 from bench.store import Store
 from bench.trials import Cell, Job, Study
@@ -41,7 +41,8 @@ def carry_out(cells: Sequence[Cell], folder: Path, jobs: int, show: Callable[[Ou
     entries = Store(folder)
     shown: dict[int, Outcome] = {}
     studies = [study for cell in cells for study in cell.studies]
-    entries.mending(lambda: _work(cells, studies, entries, jobs, shown, show))
+    with claims.at_work(entries):
+        entries.mending(lambda: _work(cells, studies, entries, jobs, shown, show))
     outcomes = iter(shown[at] for at in range(len(studies)))
     return [[next(outcomes) for _ in cell.studies] for cell in cells]
 
@@ -85,13 +86,13 @@ def _serve_missing(study: Study, entries: Store, jobs: int, progress: Progress) 
     return {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
 
 
-def serve(job: Job, entries: Store) -> str:
-    """Serve a job's requests and keep what they score; returns why it failed, or nothing. Runs in a worker process."""
+def serve(job: Job, entries: Store, *, wait: bool = True) -> str | None:
+    """Serve a job's requests and keep what they score; returns as `claims.carry_out`. Runs in a worker process."""
 
     def work() -> None:
         entries.put("trial", job.key, {}, {"judged": [astuple(one) for one in _judged(job, entries)]})
 
-    return workers.attempt(work)
+    return claims.carry_out(entries, "trial", [job.key], lambda _: workers.attempt(work), wait=wait)
 
 
 def _judged(job: Job, entries: Store) -> list[Judged]:

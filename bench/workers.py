@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import ctypes
+import functools
 import multiprocessing
 import signal
 import sys
@@ -13,13 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any
 
-from bench import cluster
+from bench import claims, cluster, signals
 from bench.interface import UsageError
 from bench.store import Damaged, Store, StoreError
 
-T = TypeVar("T")
 FORKED = getattr(multiprocessing.context, "ForkProcess", ())
 
 
@@ -61,7 +61,7 @@ def hands(jobs: int, device: str, tasks: int) -> int:
 
 
 def share_out(
-    work: Callable[[Any, Store], T],
+    work: Callable[..., str | None],
     tasks: Sequence[Any],
     store: Store,
     jobs: int,
@@ -70,12 +70,12 @@ def share_out(
     *,
     reads: Callable[[Any], Sequence[tuple[str, str]]] = lambda task: (),
     meanwhile: Callable[[], None] = lambda: None,
-) -> list[T]:
-    """What `work` returns of every task, in their order: on `jobs` processes, or on the cluster that was joined.
+) -> list[str]:
+    """Do the tasks, on `jobs` processes or on the cluster that was joined; returns why each failed, or nothing.
 
     Args:
-        work: a function of a module, which can be sent; it gets a task and the store.
-        tasks: what can be sent too.
+        work: a function of a module, `work(task, store, wait=...)`, which returns as `claims.carry_out`.
+        tasks: what can be sent to another process.
         store: where the work's results go.
         jobs: processes on this machine.
         device: that of the work; see `processes`.
@@ -88,13 +88,20 @@ def share_out(
     """
     import joblib
 
+    if not tasks:
+        return []
     there = cluster.joined()
     if there is not None:
         meanwhile()
-        return cluster.share_out(there, work, tasks, store, report, reads)
+        return claims.share_out(
+            lambda some, wait: cluster.share_out(there, functools.partial(work, wait=wait), some, store, report, reads),
+            tasks,
+        )
     with processes(min(jobs, len(tasks)), device, report) as parallel:
         meanwhile()
-        return list(parallel(joblib.delayed(work)(task, store) for task in tasks))
+        return claims.share_out(
+            lambda some, wait: list(parallel(joblib.delayed(work)(task, store, wait=wait) for task in some)), tasks
+        )
 
 
 def _watch(children: list[BaseProcess], killed: threading.Event, over: threading.Event) -> None:
@@ -110,7 +117,7 @@ def _watch(children: list[BaseProcess], killed: threading.Event, over: threading
             left.remove(child)
             while child.exitcode is None:  # the pool's own thread is about to say
                 time.sleep(0.01)
-            if child.exitcode not in (0, -signal.SIGTERM) and not killed.is_set():
+            if child.exitcode not in (0, -signal.SIGTERM) and not killed.is_set() and not signals.ending():
                 killed.set()
                 # A shell starts what runs in the background deaf to SIGINT; SIGTERM is handled alike (bench.signals).
                 heard = callable(signal.getsignal(signal.SIGINT))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from command import TINY, FinishedRun, Place, numbers
 
-from bench import audit, config, keys, plan, registry, verdict
+from bench import auditor, config, keys, plan, registry, verdict
 from bench.attack import Attack, Knows, Points, Seen
 from bench.examination import Arrays, Examiner, Sides
 from bench.interface import Record, UsageError
@@ -228,7 +228,7 @@ def planned(*changes: str, attack: str = "per_example,lira,loss", methods: str =
     return plan.make(config.resolve("digits", flags, [*sizes, *changes]))
 
 
-class MadeUp(audit.Auditor):
+class MadeUp(auditor.Auditor):
     """An auditor whose models are those of a world."""
 
     def __init__(self, made: plan.Plan, store: Store, failures: Mapping[str, str] | None = None) -> None:
