@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from command import TINY, FinishedRun, Place, numbers
 
-from bench import auditor, config, keys, plan, registry, verdict
+from bench import audit, auditor, config, keys, plan, registry, verdict
 from bench.attack import Attack, Knows, Points, Seen
 from bench.examination import Arrays, Examiner, Sides
 from bench.interface import Record, UsageError
@@ -301,6 +301,7 @@ def test_what_an_audit_depends_on_is_in_its_key() -> None:
 
 
 INFRASTRUCTURE = {
+    "claims",
     "cluster",
     "pool",
     "interface",
