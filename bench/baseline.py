@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import records, registry, statistics, verdict
+from bench import records, registry, statistics, untrusted, verdict
 from bench.interface import Record, UsageError
 
 FORMAT = 1
@@ -114,7 +114,7 @@ def digest(path: Path) -> str:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = untrusted.from_json(path)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']} where {FORMAT} is known")
         if not isinstance(content["config"], dict):

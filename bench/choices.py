@@ -36,6 +36,19 @@ def shorts(methods: Sequence[str]) -> set[str]:
     return {registry.short_name(base) for base in bases(methods)} | set(BASELINES)
 
 
+def require_named(preset: str, run: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
+    """Raise UsageError where a preset names a file of code that the user has not named: settings run nothing."""
+    for name in ("dataset", "architecture", "methods", "attacks"):
+        if flags.get(name) is not None or name not in run:
+            continue
+        entries = listed(name, run[name]) if name in ("methods", "attacks") else [run[name]]
+        if files := [one for one in entries if registry.variant(one)[0].endswith(".py")]:
+            raise UsageError(
+                f"the preset {preset} names {files[0]}, which is code and runs only if you name it yourself: "
+                f"--{name} {','.join(entries)}"
+            )
+
+
 def methods(chosen: str | Sequence[str]) -> tuple[str, ...]:
     """Method names or paths, perhaps with changes, in order and once each; `all` stands for every registered one."""
     found = listed("methods", chosen)

@@ -88,6 +88,7 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = (), 
     """
     tables = presets.load(preset)
     run = dict(tables.get("run", {}))
+    choices.require_named(preset, run, flags)
     run |= {key: value for key, value in flags.items() if value is not None}
     edits = choices.edits([*part, *changes], run)
     scenario = run.get("scenario", "class_removal")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]
 
-from bench import claims, records, whole
+from bench import claims, records, untrusted, whole
 from bench.interface import UsageError
 from bench.store import ASIDE, Damaged, Store
 
@@ -43,10 +43,20 @@ def entries(store: Store) -> list[Entry]:
 
 
 def _found(store: Store) -> Iterator[Entry]:
-    for path in store.folder.glob("*/*/*.safetensors"):
+    for path in _inside(store, "*/*/*.safetensors"):
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             told = path.stat()
             yield Entry(path.parts[-3], path.stem, told.st_size, max(told.st_mtime, told.st_atime))
+
+
+def _inside(store: Store, pattern: str) -> Iterator[Path]:
+    """The files that match and lie in the store: nothing that a link leads to is looked after, least of all removed."""
+    return (path for path in store.folder.glob(pattern) if path.is_file() and _own(store, path))
+
+
+def _own(store: Store, path: Path) -> bool:
+    """Whether what is in the store under this path lies there too, and not where a link leads."""
+    return path.resolve() == store.folder.resolve() / path.relative_to(store.folder)
 
 
 def listing(store: Store) -> str:
@@ -150,10 +160,11 @@ def _needed(results: Path) -> set[tuple[str, str]]:
 
 def _useless(store: Store, *, remove: bool) -> int:
     """How many files are of no use: damaged entries that were moved aside, and what killed processes left behind."""
-    shards = (folder for folder in store.folder.glob("*/*") if folder.is_dir())
+    shards = (folder for folder in store.folder.glob("*/*") if folder.is_dir() and _own(store, folder))
     left = (path for folder in shards for path in whole.abandoned(folder))
+    claimed = claims.abandoned(store) if _own(store, store.folder / claims.FOLDER) else ()
     count = 0
-    for path in itertools.chain(store.folder.glob(f"{ASIDE}/*.safetensors"), left, claims.abandoned(store)):
+    for path in itertools.chain(_inside(store, f"{ASIDE}/*.safetensors"), left, claimed):
         count += 1
         if remove:
             path.unlink(missing_ok=True)
@@ -175,6 +186,10 @@ def readable(size: float) -> str:
 
 def _table(lines: Sequence[Sequence[object]], heads: Sequence[str]) -> str:
     text: str = tabulate(
-        lines, heads, tablefmt="github", disable_numparse=True, colalign=["left"] + ["right"] * (len(heads) - 1)
+        [[untrusted.printable(str(cell)) for cell in line] for line in lines],
+        heads,
+        tablefmt="github",
+        disable_numparse=True,
+        colalign=["left"] + ["right"] * (len(heads) - 1),
     )
     return text

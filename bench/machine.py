@@ -58,6 +58,8 @@ def hardware(device: str) -> dict[str, Any]:
 
 def commit() -> str:
     """The commit of the benchmark's own checkout, marked when files differ from it; empty outside a checkout."""
+    if not (registry.ROOT / ".git").exists():  # git would look above, and find the project that it is installed in
+        return ""
     try:
         command = ["git", "-C", str(registry.ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

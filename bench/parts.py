@@ -65,6 +65,8 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = ()) 
     given = {name: value for name, value in flags.items() if value is not None}
     found = {cell.folder: cell for cell in cells(preset)}
     own = {folder: presets.load(cell.preset).get("run", {}) | cell.run for folder, cell in found.items()}
+    for run in own.values():
+        choices.require_named(preset, run, flags)
     runs = {folder: run | given for folder, run in own.items()}
     fitting = {change: _fitting(change, runs) for change in changes}
     return {

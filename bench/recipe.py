@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bench import registry
+from bench import registry, untrusted
 from bench.interface import UsageError
 
 FOLDER = Path(__file__).resolve().parent
@@ -119,8 +118,9 @@ def read_toml(kind: str, name: str, known: Mapping[str, Path]) -> dict[str, Any]
     if path is None:
         raise registry.unknown(kind, name, known)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables: dict[str, Any] = untrusted.from_toml(path)
+        return tables
+    except (OSError, ValueError) as error:
         raise UsageError(f"cannot read the {kind} {path}: {error}") from error
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import untrusted
 from bench.interface import Record, UsageError
 from bench.whole import write_whole as write_whole
 
@@ -68,6 +69,12 @@ def require_folder(folder: Path, what: str, flag: str) -> None:
         raise UsageError(f"{what} {folder} is not writable; choose another with {flag}")
 
 
+def require_unlinked(folder: Path) -> None:
+    """Raise UsageError where the `figures` of a results folder are a link: what is drawn would land elsewhere."""
+    if (folder / "figures").is_symlink():
+        raise UsageError(f"{folder / 'figures'} is a link, through which nothing is written; remove it")
+
+
 def to_csv(records: Iterable[Record], *, dataset: str, architecture: str, scenario: str) -> str:
     """The records as tidy CSV text with the columns `COLUMNS`; floats are written so that they read back exactly."""
     text = io.StringIO()
@@ -84,15 +91,15 @@ def to_csv(records: Iterable[Record], *, dataset: str, architecture: str, scenar
 def from_csv(path: Path) -> list[Record]:
     """Read a records file. Raises UsageError that names the first bad line."""
     try:
-        lines = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = untrusted.text(path)
+        rows = list(csv.reader(io.StringIO(lines)))
+    except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
-    rows = csv.reader(io.StringIO(lines))
-    if tuple(next(rows, ())) != COLUMNS:
+    if not rows or tuple(rows[0]) != COLUMNS:
         raise UsageError(f"{path} is not a records file: its first line must be {','.join(COLUMNS)}")
     if not lines.endswith("\n"):
         raise UsageError(f"{path} is truncated: its last line does not end; run the benchmark again to rewrite it")
-    return [_record(path, number, row) for number, row in enumerate(rows, start=2)]
+    return [_record(path, number, row) for number, row in enumerate(rows[1:], start=2)]
 
 
 def _record(path: Path, number: int, row: list[str]) -> Record:
@@ -131,13 +138,12 @@ def load(folder: Path) -> Results:
         raise UsageError(f"no results folder at {folder}; run_benchmark.py --out {folder} makes one")
     records = from_csv(folder / "records.csv")
     try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        run = untrusted.from_json(folder / "run.json")
         if missing := [key for key in REQUIRED if not isinstance(run, dict) or key not in run]:
             raise ValueError(f"run.json has no {missing[0]}")
         if run.get("records", len(records)) != len(records):
             raise ValueError(f"records.csv has {len(records)} of {run['records']} records")
-        with np.load(folder / "samples.npz", allow_pickle=False) as archive:
-            samples = {name: archive[name] for name in archive.files}
+        samples = untrusted.arrays(folder / "samples.npz")
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         message = (
             f"results folder {folder} is incomplete or damaged ({error}); run the same command again to rewrite it"

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TextIO
 
+from bench import untrusted
+
 
 def open_missing() -> None:
     """Open the standard streams that a command was started without, so that no file of ours takes their place."""
@@ -20,9 +22,12 @@ def open_missing() -> None:
 
 
 def tell(line: str, stream: TextIO) -> None:
-    """Print a line at once. Where nobody reads it any more (`| head`, a closed terminal) the work goes on without."""
+    """Print a line at once. Where nobody reads it any more (`| head`, a closed terminal) the work goes on without.
+
+    It may quote a file or an argument: what steers a terminal is left out.
+    """
     try:
-        print(line, file=stream, flush=True)
+        print(untrusted.printable(line), file=stream, flush=True)
     except OSError:
         close(stream)
 

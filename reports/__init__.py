@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.interface import UsageError
-from bench.records import Results, load, require_folder, write_whole
+from bench.records import Results, load, require_folder, require_unlinked, write_whole
 
 
 def build(folder: Path, *, one_column: bool = False) -> str:
@@ -40,6 +40,8 @@ def report(folders: Sequence[Path], out: Path | None = None, *, one_column: bool
 
         if out or len(found) > 1 or pack.reproduces(*found.values()):
             pack.require_own(out or folders[0])
+        for place in [*places.values(), out or folders[0]]:
+            require_unlinked(place)
         texts = [_build(places[label], results, one_column=one_column) for label, results in found.items()]
         alone = len(folders) == 1 and folders[0] in places.values()
         if alone and out is None and not pack.reproduces(*found.values()):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from bench.records import Results, write_whole
@@ -33,7 +32,7 @@ def write(results: Results, folder: Path, *, one_column: bool = False) -> list[D
     every figure that a page is high enough for.
     """
     drawn = []
-    with mpl.rc_context(style.STYLE):
+    with style.drawing():
         for kind, draw in FIGURES.items():
             name = roc.file_name(roc.headline(results)) if kind == DECIDING else kind
             png = _save(functools.partial(draw, results), folder / name, one_column=one_column)
@@ -49,7 +48,7 @@ def write_parts(runs: Sequence[Results], folder: Path, *, one_column: bool = Fal
     Runs that have none of it leave the folder as it is.
     """
     drawn = []
-    with mpl.rc_context(style.STYLE):
+    with style.drawing():
         for number, alike in enumerate(budgets.alike(runs), start=1):
             name = "budgets" if number == 1 else f"budgets_{number}"
             png = _save(functools.partial(budgets.budgets, alike), folder / name, one_column=one_column)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from bench.records import write_whole
+from bench.records import require_unlinked, write_whole
 from reports import latex, markdown, standings
 from reports.cells import TUNED, Cell, collect
 from reports.grid import Row, Table
@@ -62,6 +62,7 @@ def build(folders: Sequence[Path], out: Path, by: str = "attack") -> str:
     the cells can tell methods apart. `by` is the criterion of the order: `attack`, `forget`, `test` or `cost`. Raises
     `bench.interface.UsageError` where a folder holds no results or damaged ones.
     """
+    require_unlinked(out)
     found = {scenario: (cells, rank(cells, by)) for scenario, cells in collect(folders).items()}
     tables = {scenario: standings.tables(scenario, *one) for scenario, one in found.items()}
     notes = [*NOTES, *_unused([cell for cells, _ in found.values() for cell in cells])]
@@ -81,13 +82,11 @@ def _unused(cells: Sequence[Cell]) -> list[str]:
 
 def _draw(scenario: str, ranking: Ranking, folder: Path) -> Diagram | None:
     """Write the diagram of a scenario, or remove that of an earlier build where there is none."""
-    import matplotlib as mpl  # here, so that a folder without results is refused at once
-
-    from reports import style
+    from reports import style  # here, so that a folder without results is refused at once
     from reports.rank_diagram import rank_diagram
 
     name = f"ranks_{scenario}"
-    with mpl.rc_context(style.STYLE):
+    with style.drawing():
         figure = rank_diagram(ranking)
         if figure is None:
             for kind in ("png", "pdf"):

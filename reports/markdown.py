@@ -75,6 +75,6 @@ def _grid(table: Table, *, status: bool) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that neither breaks a Markdown table nor is taken for HTML; what reads well in a terminal stays as it is."""
+    """Text that breaks no Markdown table and is taken for no HTML or link; what reads well in a terminal stays."""
     text = re.sub(r"&(?=#?\w+;)", "&amp;", " ".join(text.split()))
-    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text).replace("|", "\\|")
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text).replace("|", "\\|").replace("](", "]\\(")

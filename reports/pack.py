@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
 from bench.interface import UsageError
 from bench.records import Results, write_whole
 from reports import latex, layout, markdown, paper_document, paper_figures, published, style, words
@@ -78,7 +76,7 @@ def write(runs: Mapping[str, Results], out: Path) -> str:
     """
     require_own(out)
     found = _found(runs)
-    with mpl.rc_context(style.STYLE):
+    with style.drawing():
         sections = [_section(name, found[name], runs, out / "figures") for name in _experiments() if name in found]
     gaps = [GAP.format(title=_heading(name), name=name) for name in _experiments() if name not in found]
     _clear(out / "figures", {picture.name for section in sections for picture in section.pictures})

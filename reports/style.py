@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib import ticker
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -38,6 +40,15 @@ STYLE: Any = {
     "pdf.fonttype": 42,  # TrueType: some publishers refuse Type 3
     "axes.unicode_minus": False,  # each block of 256 characters embeds the font again
 }  # fmt: skip
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw in this style alone: a `matplotlibrc`, as in the working folder, changes nothing and runs no TeX."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
 
 
 def look(run: Mapping[str, Any], method: str) -> tuple[str, Any]:

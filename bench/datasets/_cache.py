@@ -75,7 +75,7 @@ def _cached(folder: Path) -> Dataset | None:
         return None
     try:
         return _read(folder)
-    except (_Damaged, OSError, ValueError, LookupError, TypeError) as error:
+    except Exception as error:  # whatever is wrong inside, the entry is of no use
         _say(f"cache: {folder} is damaged ({error}); it is thrown away and decoded again")
         aside = _beside(folder)
         with contextlib.suppress(OSError):  # another process was faster, or it is not ours to remove

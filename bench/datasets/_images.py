@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CHUNK = 256  # images that a thread decodes at a time
 MEMORY = 0.8  # of the machine's that the images may take
 PATIENCE = 3.0  # seconds without a word
+# By content, whatever a file is called. Not all that Pillow knows: for an EPS file it would start Ghostscript.
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 Read = Callable[[str], bytes]
 
 
@@ -91,7 +93,7 @@ def _opened(name: str, read: Read) -> Image:
     from PIL import Image
 
     try:
-        picture = Image.open(io.BytesIO(read(name)))
+        picture = Image.open(io.BytesIO(read(name)), formats=FORMATS)
     except Exception as error:  # a damaged file fails in any way
         raise _fault(name, error) from error
     if picture.mode[0] in "IF":  # 16 or 32 bits a pixel, which Pillow would cut off, not scale

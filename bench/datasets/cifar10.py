@@ -8,10 +8,12 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import pickle
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -31,6 +33,7 @@ SOURCE = Archive(
 )
 TRAIN = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
 TEST = "test_batch"
+UNPACKED = 400_000_000  # bytes; the published archive has 186 million
 MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -83,7 +86,7 @@ def _files(root: Path, place: Path) -> Iterator[tuple[str, bytes]]:
             yield from ((name, (place / name).read_bytes()) for name in MD5)
         else:
             yield from _extract(place)
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise UsageError(f"cannot read CIFAR-10 in {place} ({_reason(place, error)}); {remedy}") from error
 
 
@@ -96,11 +99,25 @@ def _reason(place: Path, error: Exception) -> str:
 def _extract(path: Path) -> Iterator[tuple[str, bytes]]:
     """The batches in the archive, unpacked into memory in one pass; their order is the archive's."""
     wanted = {f"{SOURCE.folder}/{name}": name for name in MD5}
-    with tarfile.open(path, "r|gz") as archive:
+    with _Capped(path) as packed, tarfile.open(fileobj=packed, mode="r|") as archive:
         for member in archive:
             content = archive.extractfile(member) if member.name in wanted else None
             if content is not None:
                 yield wanted[member.name], content.read()
+
+
+class _Capped(gzip.GzipFile):
+    """A packed file of which no more is read than can be meant: it may unpack to more than the memory holds."""
+
+    left = UNPACKED
+
+    def read(self, size: int | None = -1) -> bytes:
+        """The next bytes, at most `size`. Raises tarfile.ReadError when there have been too many."""
+        content = super().read(size)
+        self.left -= len(content)
+        if self.left < 0:
+            raise tarfile.ReadError("it unpacks to more than the data set has")
+        return content
 
 
 def _verify(root: Path, place: Path, name: str, content: bytes, sums: Mapping[str, str] | None) -> None:
