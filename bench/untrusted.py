@@ -45,6 +45,8 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
     """
     _require_file(path, MOST_ARRAYS)
     with zipfile.ZipFile(path) as archive:
+        if strange := [name for name in archive.namelist() if not name.endswith(".npy")]:
+            raise ValueError(f"{path.name} holds {printable(strange[0])}, which is no array")
         if sum(member.file_size for member in archive.infolist()) > MOST_ARRAYS:
             raise ValueError(f"{path.name} unpacks to more than {MOST_ARRAYS >> 30} GiB")
     try:

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import functools
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -30,6 +31,9 @@ def processes(jobs: int, device: str, report: Callable[[], None]) -> Iterator[An
     Raises UsageError when a worker is killed, for which joblib's forked pool would wait for ever.
     """
     import joblib
+
+    # joblib starts a Python of its own, which would import what lies in the working folder under a library's name.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
 
     class Parallel(joblib.Parallel):  # type: ignore[misc]
         def print_progress(self) -> None:

@@ -95,7 +95,7 @@ def _read(folder: Path) -> Dataset:
         with path.open("rb") as file:
             _require(f"the header of {path.name}", _sum(file.read(known["offset"])), known["header"])
             _require(path.name, hashlib.file_digest(file, "sha256").hexdigest(), known["sha256"])
-        arrays[name] = np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+        arrays[name] = np.asarray(np.lib.format.open_memmap(path, mode="c"))  # refuses objects
     facts: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in contents["facts"].items()
     }
