@@ -93,7 +93,7 @@ def _files(root: Path, place: Path) -> Iterator[tuple[str, bytes]]:
 def _reason(place: Path, error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}"
-    return (SOURCE.difference(place) if place.is_file() else "") or str(error)
+    return "; ".join(filter(None, (str(error), SOURCE.difference(place) if place.is_file() else "")))
 
 
 def _extract(path: Path) -> Iterator[tuple[str, bytes]]:
