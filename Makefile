@@ -33,6 +33,7 @@ lint: setup check-docs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r bench methods attacks reports run_benchmark.py
 
 # docs/methods.md says what the methods' files say, docs/metrics.md what reports/metrics.toml does.
 docs: setup

@@ -62,6 +62,7 @@ def commit() -> str:
         return ""
     try:
         command = ["git", "-C", str(registry.ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # nosec B603 # no shell
+        return done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""

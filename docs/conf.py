@@ -38,8 +38,8 @@ html_copy_source = False
 
 
 def _link_within_the_site(app: Sphinx, page: str, source: list[str]) -> None:
-    """Pages link to files at the top of the repository, which GitHub shows; here two of them are pages as well."""
-    for name in ("CONTRIBUTING", "CHANGELOG"):
+    """Pages link to files at the top of the repository, which GitHub shows; here three of them are pages as well."""
+    for name in ("CONTRIBUTING", "CHANGELOG", "SECURITY"):
         for up in ("../../", "../"):
             source[0] = source[0].replace(f"]({up}{name}.md", f"]({up[3:]}{name.lower()}.md")
 

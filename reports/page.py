@@ -57,11 +57,16 @@ def render(results: Results, tables: Sequence[Table], figures: Sequence[Drawn]) 
 
 def _inline() -> dict[str, str]:
     """Style and script, and a policy by which a browser runs no other script and loads nothing from anywhere."""
-    style, script = (Markup(file.read_text(encoding="utf-8")) for file in (STYLE, SCRIPT))
+    style, script = (file.read_text(encoding="utf-8") for file in (STYLE, SCRIPT))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     sources = {"default": "'none'", "img": "data:", "style": "'unsafe-inline'", "script": f"'sha256-{digest}'"}
     policy = "; ".join(f"{kind}-src {source}" for kind, source in sources.items())
-    return {"style": style, "script": script, "policy": Markup(policy)}
+    return {"style": _own(style), "script": _own(script), "policy": _own(policy)}
+
+
+def _own(text: str) -> Markup:
+    """Text that goes onto the page as it is, none of a run."""
+    return Markup(text)  # nosec B704 # style and script are files of ours
 
 
 def code(text: str) -> Markup:

@@ -65,7 +65,7 @@ def typeset(tex: Path, place: Path) -> str:
 def _call(command: list[str], tex: Path, place: Path) -> None:
     """Run one program; raises UsageError with the first error that it tells."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # nosec B603 # no shell, and the names of files are ours
             command, cwd=place, env=os.environ | ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, timeout=LIMIT, check=False,
         )  # fmt: skip

@@ -20,7 +20,9 @@ from tests.fabricated import fabricate
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which the extra dev has")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, in Debian the package chromium")
+pytestmark = needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs Chromium, in Debian the package chromium"
+)
 
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 HOSTILE = {

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -299,6 +300,13 @@ def test_the_commit_is_that_of_the_benchmark_not_of_a_folder_above(
     monkeypatch.setattr(registry, "ROOT", inside)
     monkeypatch.setattr(subprocess, "run", lambda *words, **more: pytest.fail("asked git"))
     assert machine.commit() == ""
+
+
+def test_every_test_that_is_promised_is_there() -> None:
+    promised = set(re.findall(r"`(test_\w+)`", (ROOT / "SECURITY.md").read_text()))
+    text = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    assert len(promised) > 15
+    assert not [name for name in sorted(promised) if f"def {name}(" not in text]
 
 
 # Links
