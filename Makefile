@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow test-hard lint docs site check-docs ci-results check-numbers update-numbers check-small clean
+.PHONY: setup demo test test-slow test-hard lint release-tools dist lock sbom audit-code docs site check-docs ci-results check-numbers update-numbers check-small clean
 
 setup: $(VENV)/.ready
 
@@ -34,6 +34,33 @@ lint: setup check-docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit -q -c pyproject.toml -r bench methods attacks reports run_benchmark.py
+
+# What is for a release. `lock` wants PyTorch's index of CPU wheels, as in CI: PIP_EXTRA_INDEX_URL.
+release-tools: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[release]'
+
+# The distributions of the last commit, the same bytes wherever they are built: from what git has, with its time.
+dist: release-tools
+	rm -rf build/dist build/dist-source
+	mkdir -p build/dist-source
+	umask 022; git archive HEAD | tar --extract --no-same-permissions --directory build/dist-source
+	umask 022; SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir build/dist build/dist-source
+
+# requirements.lock: what a plain installation takes, of the versions in constraints.txt, with a checksum of every file.
+lock: release-tools
+	CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+		--no-emit-find-links --no-emit-index-url --no-emit-trusted-host --constraint constraints.txt \
+		--output-file requirements.lock pyproject.toml
+
+# The bill of materials of a plain installation, and what advisories say about it, for which the network is needed.
+sbom: release-tools
+	$(PYTHON) -m venv --clear --without-pip build/sbom
+	$(BIN)/pip --python build/sbom install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json build/sbom
+
+audit-code: release-tools
+	$(BIN)/bandit -q -c pyproject.toml -r bench methods attacks reports run_benchmark.py
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 # docs/methods.md says what the methods' files say, docs/metrics.md what reports/metrics.toml does.
 docs: setup

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import __version__
+from bench import __version__, program
 from bench.interface import SCENARIOS, UsageError
 
 VERBS = ("run", "audit", "tune", "list", "check", "report", "compare", "leaderboard", "store")
@@ -45,15 +45,19 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are UsageError, so that every mistake is told the same way."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(f"{message}; see python {self.prog} --help")
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def _examples() -> str:
+    return EXAMPLES.replace(program.CHECKOUT, program.name())
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = Parser(
-        prog="run_benchmark.py",
+        prog=program.name(),
         description="Compare machine-unlearning methods with models retrained without the forgotten data.",
-        epilog=EXAMPLES,
+        epilog=_examples(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=__version__)
@@ -143,7 +147,7 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-ar
     run = verbs.add_parser(
         "run",
         help="run the benchmark (the default)",
-        epilog=EXAMPLES,
+        epilog=_examples(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_cell(run, base="digits")
@@ -262,7 +266,7 @@ def _cores() -> int:
 def retyped(chosen: argparse.Namespace) -> str:
     """The command of `run`, `audit` or `tune` as one would type it again: the flags that decide the numbers."""
     flags: Sequence[str] = (*CELL_FLAGS, *BUDGET_FLAGS) if chosen.verb == "tune" else RUN_FLAGS
-    words = ["python", "run_benchmark.py", *([] if chosen.verb == "run" else [chosen.verb])]
+    words = [*program.name().split(), *([] if chosen.verb == "run" else [chosen.verb])]
     if chosen.verb == "audit":
         flags = [name for name in flags if name != "scenario"]  # the request says which
         words += [word for path in chosen.models for word in ("--model", str(path))]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import refusals, signals, streams
+from bench import program, refusals, signals, streams
 from bench.arguments import CELL_FLAGS, CLUSTERS, RUN_FLAGS, VERBS, parser, retyped
 from bench.interface import UsageError
 
@@ -185,7 +185,7 @@ def _tune(chosen: argparse.Namespace) -> int:
         raise UsageError(f"no trial of any method got through, so {out} is not written; the tables say why")
     tuned.write(out, cells, outcomes, budget, flags=flags, about=chosen.about, command=command)
     cell = f"--scenario {configs[0].scenario} --methods {','.join(configs[0].methods)}"
-    print(f"chosen values: python run_benchmark.py --preset {out} {cell}", file=sys.stderr)
+    print(f"chosen values: {program.name()} --preset {out} {cell}", file=sys.stderr)
     return FAILED if any(outcome.failed for found in outcomes for outcome in found) else OK
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import untrusted
+from bench import program, untrusted
 from bench.interface import Record, UsageError
 from bench.whole import write_whole as write_whole
 
@@ -135,7 +135,7 @@ def save_run(folder: Path, run: dict[str, Any]) -> None:
 def load(folder: Path) -> Results:
     """Read a results folder. Raises UsageError, in one line, for anything missing or damaged."""
     if not folder.is_dir():
-        raise UsageError(f"no results folder at {folder}; run_benchmark.py --out {folder} makes one")
+        raise UsageError(f"no results folder at {folder}; {program.name()} --out {folder} makes one")
     records = from_csv(folder / "records.csv")
     try:
         run = untrusted.from_json(folder / "run.json")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench import program
 from bench.interface import UsageError
 from bench.records import Results, load, require_folder, require_unlinked, write_whole
 
@@ -64,7 +65,7 @@ def _require_paper(runs: Mapping[str, Results], out: Path) -> None:
     if not any(map(pack.reproduces, runs.values())):
         raise UsageError(
             f"none of these runs is of a table of the paper, so there is nothing to write into {out}: "
-            f"{', '.join(runs)}; run_benchmark.py --preset digits-table1 makes a small one"
+            f"{', '.join(runs)}; {program.name()} --preset digits-table1 makes a small one"
         )
     require_folder(out, "the folder of the paper's tables", "--out")
 

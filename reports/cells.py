@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench import program
 from bench.interface import SCENARIOS, UsageError
 from bench.records import Results, load
 from bench.verdict import verdicts
@@ -81,7 +82,7 @@ def find(folders: Sequence[Path]) -> list[Path]:
             raise UsageError(f"no folder at {folder}; leaderboard takes folders that hold results, such as results")
         here = {path.parent for name in ("records.csv", "run.json") for path in folder.rglob(name)}
         if not here:
-            raise UsageError(f"no results in or below {folder}; run_benchmark.py --out {folder} makes some")
+            raise UsageError(f"no results in or below {folder}; {program.name()} --out {folder} makes some")
         for one in sorted(here):
             found.setdefault(one.resolve(), one)
     return list(found.values())

@@ -26,11 +26,7 @@ import dataclasses
 import functools
 import gc
 import math
-import shutil
-import subprocess
-import sys
 import types
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +34,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command import ROOT
 from torch import Tensor, nn
 
 from bench import (
@@ -452,27 +447,3 @@ def test_no_test_data_can_be_reached_from_a_method() -> None:
     assert not [thing for thing in things if isinstance(thing, Dataset)]
     assert not [size for size in sizes if size[:1] == test.shape[:1]]
     assert set(setting.images) == {"train", "validation"}
-
-
-def test_the_package_has_all_that_a_checkout_has(tmp_path: Path) -> None:
-    pytest.importorskip("setuptools")
-    source = tmp_path / "source"
-    packages = ("bench", "methods", "attacks", "reports")
-    ignored = shutil.ignore_patterns("__pycache__")
-    for name in packages:
-        shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    words = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(tmp_path), str(source)]
-    built = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    [wheel] = tmp_path.glob("*.whl")
-    held = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {
-        path.relative_to(ROOT).as_posix()
-        for name in packages
-        for path in (ROOT / name).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    assert wanted <= held, sorted(wanted - held)
-    assert {"attacks/per_example.py", "bench/presets/digits.toml", "reports/page.html.j2"} <= held

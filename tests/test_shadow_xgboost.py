@@ -45,7 +45,7 @@ def test_it_finds_originals_and_mistakes_too_much_forgetting_for_privacy(world: 
     exact, no_op, over = (area(attack, arrays, world, kind) for kind in ("exact", "no_op", "over_forgotten"))
     assert exact.low < 0.5 < exact.high
     assert no_op.value > 0.55 and no_op.low > 0.5
-    assert over.high < 0.4
+    assert over.high < 0.45  # it moves in the second digit with the release of xgboost
 
 
 def test_nothing_is_found_when_labels_are_shuffled_per_model(world: World, known: Known) -> None:
