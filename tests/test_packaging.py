@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 from command import ROOT, Finished
 
 pytest.importorskip("setuptools", minversion="77")
@@ -168,3 +169,15 @@ def test_the_lock_has_all_that_the_package_needs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = {re.split(r"[<>=\[ ]", one)[0].lower() for one in project["dependencies"]}
     assert needed <= set(pins((ROOT / "requirements.lock").read_text()))
+
+
+def test_the_weekly_workflow_calls_what_is_there() -> None:
+    flow = yaml.safe_load((ROOT / ".github" / "workflows" / "weekly.yml").read_text())
+    commands = [step["run"] for job in flow["jobs"].values() for step in job["steps"] if "run" in step]
+    targets = {word for command in commands if command.startswith("make ") for word in command.split()[1:]}
+    assert targets == {"audit-code", "dist", "sbom"}
+    assert targets <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    told = (ROOT / "docs" / "install.md").read_text()
+    for version in flow["jobs"]["versions"]["strategy"]["matrix"]["include"]:
+        assert f"| {version['python']}" in told, version
+        assert f"Python :: {version['python']}" in (ROOT / "pyproject.toml").read_text()
