@@ -39,12 +39,12 @@ lint: setup check-docs
 release-tools: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[release]'
 
-# The distributions of the last commit, the same bytes wherever they are built: from what git has, with its time.
+# The distributions of the last commit: of what git has, with its time and a known setuptools, so that the wheel has the same bytes anywhere.
 dist: release-tools
 	rm -rf build/dist build/dist-source
 	mkdir -p build/dist-source
 	umask 022; git archive HEAD | tar --extract --no-same-permissions --directory build/dist-source
-	umask 022; SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir build/dist build/dist-source
+	umask 022; SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir build/dist build/dist-source
 
 # requirements.lock: what a plain installation takes, of the versions in constraints.txt, with a checksum of every file.
 lock: release-tools
