@@ -22,7 +22,7 @@ import test_cifar10
 import torch
 from command import ROOT, FinishedRun, Place
 
-from bench import cli, housekeeping, machine, plan, registry
+from bench import claims, cli, housekeeping, machine, plan, registry
 from bench.datasets import cifar10
 from bench.interface import UsageError
 from bench.records import load
@@ -320,6 +320,8 @@ def test_prune_and_verify_leave_alone_what_links_lead_to(tmp_path: Path) -> None
     inside.parent.mkdir(parents=True)
     inside.symlink_to(outside.path("model", key(number=0)))
     (store.folder / "model").symlink_to(outside.folder / "model")
+    (outside.folder / "precious").write_text("mine")
+    (store.folder / claims.FOLDER).symlink_to(outside.folder)
     leftover = outside.path("model", KEY).parent / ".writing-x"
     leftover.touch()
     os.utime(leftover, (0, 0))
@@ -328,6 +330,7 @@ def test_prune_and_verify_leave_alone_what_links_lead_to(tmp_path: Path) -> None
     assert housekeeping.verify(store) == ("0 entries read, 0 damaged", 0)
     assert housekeeping.prune(store, ["1m"], dry_run=False).startswith("removed 0 of 0 entries")
     assert sorted(outside.folder.rglob("*")) == before
+    assert (outside.folder / "precious").read_text() == "mine"
 
 
 def test_a_report_writes_through_no_link(tiny: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
