@@ -148,6 +148,9 @@ def context(
             raise UndeclaredRead("the method asks for initial weights but does not declare Need.INITIAL_WEIGHTS")
         return build(original_seed)
 
+    def fresh(number: int = 0) -> nn.Module:
+        return build(seeds.derive(seed, "new model", *([number] if number else [])))
+
     return Context(
         device=setting.device,
         seed=seed,
@@ -155,7 +158,7 @@ def context(
         recipe=setting.recipe,
         classes=setting.dataset.classes,
         scenario=setting.scenario,
-        new_model=lambda: build(seeds.derive(seed, "new model")),
+        new_model=fresh,
         initial_model=initial,
         removed_classes=request.removed_classes if request else (),
         step=request.step if request else 0,

@@ -5,19 +5,18 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from trying import flat, linear, network, same, unlearn
 
 from bench import loop
-from bench.dataview import Images, MeteredPart, MeteredView
-from bench.interface import Context, Dataset, Method, Need, Unlearned
+from bench.dataview import MeteredView
+from bench.interface import Context, Dataset
 from bench.recipe import Recipe
 from methods import _adversarial, _gradients, _labels, _layers, _steps
 from methods.amnesiac import Amnesiac
@@ -41,72 +40,6 @@ from methods.ssd import SSD
 from methods.unrolling_sgd import UnrollingSGD
 
 torch.set_num_threads(1)
-PARTS = Need.FORGET | Need.RETAIN | Need.VALIDATION | Need.STATISTICS
-
-
-def linear(seed: int = 1) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-
-
-def network(seed: int = 1) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(54, 10),
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def images(dataset: Dataset) -> dict[str, Images]:
-    return {part: Images(dataset, part, "cpu") for part in ("train", "validation")}
-
-
-@pytest.fixture
-def view(images: dict[str, Images], dataset: Dataset) -> Callable[..., MeteredView]:
-    """A view that opens everything, with these training samples to go."""
-
-    def make(forget: Any = range(60), total: int = 300) -> MeteredView:
-        def part(name: str, rows: Any) -> MeteredPart:
-            chosen = np.asarray(rows, dtype=np.int64)
-            return MeteredPart(images[name], torch.from_numpy(chosen), torch.from_numpy(dataset.labels(name)[chosen]))
-
-        gone = set(forget)
-        parts = {"forget": part("train", sorted(gone)), "train": part("train", range(total))}
-        parts |= {"retain": part("train", [row for row in range(total) if row not in gone])}
-        return MeteredView("method", PARTS, parts | {"validation": part("validation", range(100))})
-
-    return make
-
-
-@pytest.fixture
-def context(recipe: Recipe, dataset: Dataset) -> Callable[..., Context]:
-    def make(seed: int = 0, build: Callable[[int], nn.Module] = network, **changes: Any) -> Context:
-        mean, std, top = dataset.mean, dataset.std, dataset.pixel_max
-        ctx = Context(
-            device="cpu", seed=seed, generator=torch.Generator().manual_seed(seed), recipe=recipe, classes=10,
-            scenario="sample_removal", new_model=lambda: build(seed + 100), initial_model=lambda: build(1),
-            black=tuple(-m / s for m, s in zip(mean, std, strict=True)),
-            white=tuple((top - m) / s for m, s in zip(mean, std, strict=True)),
-        )  # fmt: skip
-        return replace(ctx, **changes)
-
-    return make
-
-
-def unlearn(method: Method, model: nn.Module, view: MeteredView, ctx: Context) -> nn.Module:
-    ctx.state = method.prepare(copy.deepcopy(model).eval(), view, ctx)
-    result = method.unlearn(copy.deepcopy(model).eval(), view, ctx)
-    return result.model if isinstance(result, Unlearned) else result
-
-
-def same(a: nn.Module, b: nn.Module) -> bool:
-    left, right = a.state_dict(), b.state_dict()
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
-
-
-def flat(model: nn.Module) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 # --- labels and batches that several methods share ---
