@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 def votes(g: Tensor, tau: float, sigma: float) -> Tensor:
     """How often `g` with normal noise of deviation `sigma` is below -tau, between, and above tau: `[3, *g.shape]`."""
+    g = g.double()
     above = torch.special.ndtr((g - tau) / sigma)
     below = torch.special.ndtr((-tau - g) / sigma)
     return torch.stack([below, (1 - above - below).clamp(min=0), above])
 
 
 def quantized(g: Tensor, tau: float, sigma: float) -> Tensor:
-    """-1, 0 or 1 for every coordinate, whichever has most votes; a tie between the signs is 0."""
+    """-1, 0 or 1 for every coordinate, whichever has most votes; a tie is 0."""
     below, between, above = votes(g, tau, sigma)
     sign = (above > below).to(g.dtype) - (below > above).to(g.dtype)
     return torch.where(between >= torch.maximum(below, above), torch.zeros_like(g), sign)
@@ -26,9 +27,9 @@ def quantized(g: Tensor, tau: float, sigma: float) -> Tensor:
 
 def radius(g: Tensor, tau: float, sigma: float) -> Tensor:
     """How far every coordinate may move without changing what has most votes (Cohen et al. 2019, theorem 1)."""
-    first, second, _ = votes(g, tau, sigma).sort(0, descending=True).values
-    gap = torch.special.ndtri(first) - torch.special.ndtri(second)
-    return torch.nan_to_num(0.5 * sigma * gap, nan=0.0, posinf=torch.inf)
+    least = torch.finfo(torch.float64).eps  # shares nearer to 0 or 1 are rounding, and would count as a sure vote
+    first, second, _ = votes(g, tau, sigma).sort(0, descending=True).values.clamp(least, 1 - least)
+    return 0.5 * sigma * (torch.special.ndtri(first) - torch.special.ndtri(second))
 
 
 def threshold(g: Tensor) -> float:

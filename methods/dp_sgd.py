@@ -14,7 +14,7 @@ from bench.interface import Context, DataView, Method, Need, Part, State, Unlear
 from methods import _layers
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 MISSING = "it trains with Opacus, which is not installed; run: pip install 'unlearning-bench[dp]'"
 
@@ -58,20 +58,9 @@ class DPSGD(Method):
         """Train a network. Raises ValueError without Opacus, and for a network that Opacus refuses."""
         if self.refuses(ctx.scenario):
             raise ValueError(MISSING)
-        from opacus.accountants import RDPAccountant
-        from opacus.accountants.utils import get_noise_multiplier
-
-        rate = min(1.0, self.batch_size / len(data.train))
-        steps = max(1, round((self.epochs or ctx.recipe.epochs) / rate))
-        noise = get_noise_multiplier(
-            target_epsilon=self.epsilon, target_delta=self.delta, sample_rate=rate, steps=steps, accountant="rdp"
-        )
-        net = ctx.new_model()
-        self._train(net, data.train, ctx, noise, rate, steps)
-        accountant = RDPAccountant()
-        accountant.history = [(noise, rate, steps)]
-        told = torch.tensor([accountant.get_epsilon(self.delta), noise, steps], dtype=torch.float64)
-        return {name: value.detach().cpu() for name, value in net.state_dict().items()} | {"told": told}
+        with warnings.catch_warnings():  # of orders that the accountant tries, and of images without a gradient
+            warnings.simplefilter("ignore", UserWarning)
+            return self._trained(data.train, ctx)
 
     def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> Unlearned:
         """Return the private network."""
@@ -79,6 +68,22 @@ class DPSGD(Method):
         told = state.pop("told").tolist()
         model.load_state_dict(state)
         return Unlearned(model.eval(), notes=dict(zip(("epsilon", "noise", "steps"), told, strict=True)))
+
+    def _trained(self, part: Part, ctx: Context) -> State:
+        from opacus.accountants import RDPAccountant
+        from opacus.accountants.utils import get_noise_multiplier
+
+        rate = min(1.0, self.batch_size / len(part))
+        steps = max(1, round((self.epochs or ctx.recipe.epochs) / rate))
+        noise = get_noise_multiplier(
+            target_epsilon=self.epsilon, target_delta=self.delta, sample_rate=rate, steps=steps, accountant="rdp"
+        )
+        net = ctx.new_model()
+        self._train(net, part, ctx, noise, rate, steps)
+        accountant = RDPAccountant()
+        accountant.history = [(noise, rate, steps)]
+        told = torch.tensor([accountant.get_epsilon(self.delta), noise, steps], dtype=torch.float64)
+        return {name: value.detach().cpu() for name, value in net.state_dict().items()} | {"told": told}
 
     def _train(self, net: nn.Module, part: Part, ctx: Context, noise: float, rate: float, steps: int) -> None:
         from opacus.optimizers import DPOptimizer
@@ -93,9 +98,7 @@ class DPSGD(Method):
             drawn = part.only(part.rows[(torch.rand(len(part), generator=ctx.generator) < rate).to(part.rows.device)])
             update.zero_grad()
             for x, y in drawn.batches(max(len(drawn), 1)):
-                with warnings.catch_warnings():  # torch says on every network that images have no gradient
-                    warnings.simplefilter("ignore", UserWarning)
-                    loop.cross_entropy(private(x), y).backward()
+                loop.cross_entropy(private(x), y).backward()
             if not len(drawn):  # noise alone
                 for p in update.params:
                     p.grad_sample = p.new_zeros((0, *p.shape))

@@ -100,16 +100,16 @@ def images(dataset: Dataset) -> dict[str, Images]:
 
 @pytest.fixture
 def view(images: dict[str, Images], dataset: Dataset) -> Callable[..., MeteredView]:
-    """A view that opens everything, with these training samples to go."""
+    """A view that opens everything, with these training samples to go and those that went `before`."""
 
-    def make(forget: Any = range(60), total: int = 300) -> MeteredView:
+    def make(forget: Any = range(60), total: int = 300, before: Any = ()) -> MeteredView:
         def part(name: str, rows: Any) -> MeteredPart:
             chosen = np.asarray(rows, dtype=np.int64)
             return MeteredPart(images[name], torch.from_numpy(chosen), torch.from_numpy(dataset.labels(name)[chosen]))
 
         gone = set(forget)
         parts = {"forget": part("train", sorted(gone)), "train": part("train", range(total))}
-        parts |= {"retain": part("train", [row for row in range(total) if row not in gone])}
+        parts |= {"retain": part("train", [row for row in range(total) if row not in gone | set(before)])}
         parts |= {"validation": part("validation", range(100))}
         return MeteredView("method", functools.reduce(operator.or_, OPENS.values()), parts)
 
