@@ -29,7 +29,8 @@ def radius(g: Tensor, tau: float, sigma: float) -> Tensor:
     """How far every coordinate may move without changing what has most votes (Cohen et al. 2019, theorem 1)."""
     least = torch.finfo(torch.float64).eps  # shares nearer to 0 or 1 are rounding, and would count as a sure vote
     first, second, _ = votes(g, tau, sigma).sort(0, descending=True).values.clamp(least, 1 - least)
-    return 0.5 * sigma * (torch.special.ndtri(first) - torch.special.ndtri(second))
+    gap: Tensor = torch.special.ndtri(first) - torch.special.ndtri(second)
+    return 0.5 * sigma * gap
 
 
 def threshold(g: Tensor) -> float:

@@ -116,4 +116,5 @@ def _private(net: nn.Module) -> nn.Module:
             module.eval().requires_grad_(False)
     if errors := ModuleValidator.validate(net):
         raise ValueError(f"Opacus cannot train this network privately: {str(errors[0]).splitlines()[0]}")
-    return GradSampleModule(net, strict=False)
+    private: nn.Module = GradSampleModule(net, strict=False)
+    return private

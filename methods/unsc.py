@@ -83,7 +83,7 @@ class UNSC(Method):
     def _moving(self, model: nn.Module, ctx: Context) -> list[tuple[Tensor, Update]]:
         """Every layer's weight with what projects its gradient to the null space of the classes that stay."""
         names = dict.fromkeys(key.partition(".")[2] for key in ctx.state)
-        found = []
+        found: list[tuple[Tensor, Update]] = []
         for name in names:
             both = torch.cat([ctx.state[f"{c}.{name}"] for c in kept_classes(ctx).tolist()], 1)
             sigma, vectors, _ = spectrum(both @ both.T)
