@@ -219,7 +219,7 @@ LAYOUT = (
 )
 CEILING = (
     "No method: {} uses a model retrained for it, which nobody who has to unlearn has. It shows what could be reached "
-    "at best, takes longer than retraining, and competes with no row."
+    "at best, and competes with no row."
 )
 FAILED = "Failed: the traceback of every failed run is in failures.txt, in the folder of the results."
 
