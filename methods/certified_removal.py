@@ -34,9 +34,11 @@ class CertifiedRemoval(Method):
     beta uses up at `delta`. Status `retrained`: the budget was used up and the layer is a new one.
 
     Defaults: noise 10 as in the authors' code; ridge 1e-2 is the largest of the paper's, since the noise drowns a small
-    data set at the code's 1e-6. Deviations: all of a request's examples go in one step; features are divided by the
-    largest norm among them instead of each by its own, so that the layer stays a linear one of the network; Newton's
-    method in place of L-BFGS.
+    data set at the code's 1e-6.
+
+    Deviations: all of a request's examples go in one step; features are divided by the largest norm among them instead
+    of each by its own, so that the layer stays a linear one of the network; it has no bias; Newton's method in place of
+    L-BFGS.
     """
 
     needs: ClassVar[Need] = Need.FORGET | Need.RETAIN | Need.STATISTICS | Need.OWN_TRAINING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -70,19 +71,12 @@ class DPSGD(Method):
         return Unlearned(model.eval(), notes=dict(zip(("epsilon", "noise", "steps"), told, strict=True)))
 
     def _trained(self, part: Part, ctx: Context) -> State:
-        from opacus.accountants import RDPAccountant
-        from opacus.accountants.utils import get_noise_multiplier
-
         rate = min(1.0, self.batch_size / len(part))
         steps = max(1, round((self.epochs or ctx.recipe.epochs) / rate))
-        noise = get_noise_multiplier(
-            target_epsilon=self.epsilon, target_delta=self.delta, sample_rate=rate, steps=steps, accountant="rdp"
-        )
+        noise, epsilon = accounted(self.epsilon, self.delta, rate, steps)
         net = ctx.new_model()
         self._train(net, part, ctx, noise, rate, steps)
-        accountant = RDPAccountant()
-        accountant.history = [(noise, rate, steps)]
-        told = torch.tensor([accountant.get_epsilon(self.delta), noise, steps], dtype=torch.float64)
+        told = torch.tensor([epsilon, noise, steps], dtype=torch.float64)
         return {name: value.detach().cpu() for name, value in net.state_dict().items()} | {"told": told}
 
     def _train(self, net: nn.Module, part: Part, ctx: Context, noise: float, rate: float, steps: int) -> None:
@@ -103,6 +97,20 @@ class DPSGD(Method):
                 for p in update.params:
                     p.grad_sample = p.new_zeros((0, *p.shape))
             update.step()
+
+
+@functools.cache
+def accounted(epsilon: float, delta: float, rate: float, steps: int) -> tuple[float, float]:
+    """Noise, as a multiple of the clipping norm, that keeps so many steps within `epsilon`, and what they come to."""
+    from opacus.accountants import RDPAccountant
+    from opacus.accountants.utils import get_noise_multiplier
+
+    noise = get_noise_multiplier(
+        target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=steps, accountant="rdp"
+    )
+    accountant = RDPAccountant()
+    accountant.history = [(noise, rate, steps)]
+    return noise, accountant.get_epsilon(delta)
 
 
 def _private(net: nn.Module) -> nn.Module:

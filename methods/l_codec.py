@@ -32,11 +32,12 @@ class LCodec(Method):
 
     Notes: `channels`, how many were selected on average; `skipped`, steps not taken. Status `refused`: none was.
 
-    Defaults are those of the authors' code. Deviations: examples go in groups of `group` with 300 copies, one at a time
-    with 1,000 there; the curvature is Gauss-Newton's on the retained data, applied by conjugate gradients, in place of
-    differences of gradients stored in the last two epochs, of which the code loses one; neighbors are searched for
-    among all copies and channels, without the random groups and projections; at most `most` channels are selected;
-    noise is off.
+    Defaults are those of the authors' code, but for what deviates.
+
+    Deviations: examples go in groups of `group` with 300 copies, one at a time with 1,000 there; the curvature is
+    Gauss-Newton's on the retained data, applied by conjugate gradients, in place of differences of gradients stored in
+    the last two epochs, of which the code loses one; neighbors are searched for among all copies and channels, without
+    the random groups and projections; at most `most` channels are selected; noise is off.
     """
 
     needs: ClassVar[Need] = Need.FORGET | Need.RETAIN | Need.VALIDATION

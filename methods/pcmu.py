@@ -24,17 +24,15 @@ class PCMU(Method):
     has most votes when normal noise of deviation `sigma` is added to it, and Adam steps along these. The votes are
     known in closed form, and so is a radius within which the entry may move without changing its value. A request
     returns the network untouched, with a certificate: where the mean gradient on the training set moves by no more than
-    the radius when the forget set leaves it, training without that set would have taken the same step.
-
-    The reading: 0 is what is smaller than the median entry of the same weight; the certificate is checked at
-    `checkpoints` points of the training instead of at all steps, in evaluation mode, and for the mean gradient, while
-    steps are taken on minibatches, which a single example moves further. It is thus a measurement of how far the
-    network is from certified, and a certificate in the paper's sense only for full batches and every step. Notes:
+    the radius when the forget set leaves it, training without that set would have taken the same step. Notes:
     `certified`, the share of entries within the radius; `shift` and `radius`, the medians of both over all entries.
-    Status `uncertified`: some entry is outside. Sample removal only: a class is more than the radii allow.
+    Status `uncertified`: some entry is outside. Sample removal only: a class is more than the radii allow. Defaults:
+    sigma, learning rate and schedule are the paper's; epochs and batches are the recipe's.
 
-    Defaults: sigma, learning rate and schedule are the paper's; epochs and batches are the recipe's. Deviations: see
-    the reading.
+    Deviations: what the paper leaves open is read so that 0 stands for what is smaller than the median entry of the
+    same weight. The certificate is checked at `checkpoints` points of the training instead of at all steps, in
+    evaluation mode, and for the mean gradient, while steps are taken on minibatches, which one example moves further.
+    It is thus a measurement of how far the network is from certified, not a certificate.
     """
 
     needs: ClassVar[Need] = Need.FORGET | Need.STATISTICS | Need.OWN_TRAINING

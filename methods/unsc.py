@@ -28,9 +28,10 @@ class UNSC(Method):
     other statistics, another loss and no stop rule.
 
     Defaults: the authors' code as others have ported it, one batch a class, 97 percent of the energy, SGD at 0.04 for
-    25 epochs; the batch size is ours. Deviations: the directions of the classes are put together in one decomposition,
-    theirs are added class by class with a share that grows with the class's number, which makes the result depend on
-    the order of the classes.
+    25 epochs; the batch size is ours.
+
+    Deviations: the directions of the classes are put together in one decomposition, theirs are added class by class
+    with a share that grows with the class's number, which makes the result depend on the order of the classes.
     """
 
     needs: ClassVar[Need] = Need.FORGET | Need.STATISTICS
