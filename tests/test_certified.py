@@ -181,6 +181,7 @@ def step_of(method: DPSGD, view: View, context: Make) -> tuple[Tensor, Tensor]:
     ), gradient
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook")
 def test_private_steps_are_plain_ones_until_they_are_clipped(view: View, context: Make) -> None:
     pytest.importorskip("opacus")
     moved, gradient = step_of(DPSGD(clip=1e6, lr=0.1), view, context)
