@@ -30,7 +30,7 @@ def follow(
 
     What the method prepares is kept where that is asked for and other settings can share it: it may be large.
     """
-    from bench import unlearning
+    from bench import ensemble, unlearning
 
     arrays, _ = entries.get("model", runs[0].original.key)
     model = runner.model_of(setting, arrays)
@@ -40,8 +40,9 @@ def follow(
             setting, run.method, method, model, run.request,
             state=state, seed=run.seed, original_seed=run.original.seed,
         )  # fmt: skip
-        model, state = setting.build(0), done.state
-        model.load_state_dict(done.model.state_dict())  # the weights count, whatever else the method returned
+        weights, state = done.model.state_dict(), done.state
+        model = ensemble.shaped(lambda: setting.build(0), weights)
+        model.load_state_dict(weights)  # these count, whatever else the method returned
         yield run, done, model
 
 

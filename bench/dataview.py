@@ -70,15 +70,27 @@ def crop_flip(x: Tensor, crops: Tensor) -> Tensor:
 
 
 class MeteredPart:
-    """One set of examples, and no others; `taken` counts the examples handed out so far."""
+    """One set of examples, and no others, whose readings are counted."""
 
     def __init__(self, images: Images, index: Tensor, labels: Tensor, *, augment: bool = False) -> None:
         """`index` int64 `[n]` are rows of `images`, `labels` int64 `[n]` theirs; `augment` allows augmentation."""
-        self.images, self.labels, self.may_augment = images.only(index), labels, augment
-        self.taken = 0
+        self.images, self.rows, self.labels, self.may_augment = images.only(index), index, labels, augment
+        self._taken = [0]  # one count for this part and all that are made of it
+
+    @property
+    def taken(self) -> int:
+        """Examples handed out so far."""
+        return self._taken[0]
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def only(self, rows: Tensor) -> MeteredPart:
+        """See `bench.interface.Part.only`."""
+        chosen = torch.isin(self.rows, rows.to(self.rows.device)).nonzero()[:, 0]
+        part = copy.copy(self)
+        part.images, part.rows, part.labels = self.images.only(chosen), self.rows[chosen], self.labels[chosen]
+        return part
 
     def batches(
         self, size: int, generator: torch.Generator | None = None, *, augment: bool = False
@@ -101,7 +113,7 @@ class MeteredPart:
             if crops is not None:
                 pixels = crop_flip(pixels, crops[:, first:last])
             for start, stop in bounds:
-                self.taken += stop - start
+                self._taken[0] += stop - start
                 chosen = slice(start - first, stop - first)
                 yield self.images.normalized(pixels[chosen]), labels[chosen]
 

@@ -136,8 +136,9 @@ def _audited(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Stor
     rows = whitebox.watched(job.request)
     accuracy = 100.0 - float(error_percent(before["logits/train"][rows], labels[rows]))
     found = whitebox.audit_model(setting, model, job.request, accuracy, deep, job.seed)
-    weights = whitebox.weight_change(model, original)
-    said = [meta.get("status", "ok"), "diverged" if math.isnan(weights["weight_distance"]) else "ok"]
+    alike = model.state_dict().keys() == original.state_dict().keys()  # an ensemble has no distance to it
+    weights = whitebox.weight_change(model, original) if alike else {}
+    said = [meta.get("status", "ok"), "diverged" if math.isnan(weights.get("weight_distance", 0.0)) else "ok"]
     weights = weights if job.kin else {}
     status = " and ".join(word for word in said if word != "ok") or "ok"
     samples = {"forget": len(job.request.forgotten), "weights": sum(p.numel() for p in model.parameters())}

@@ -167,6 +167,7 @@ def _method(planned: plan.Plan, entries: store.Store, row: plan.Row, failures: d
         "summary": _summary(row, config),
         "needs": row.method.reads().words(),
         "cite": row.method.cite,
+        **({"ceiling": True} if row.method.ceiling else {}),
         **_published(type(row.method)),
         "settings": settings,
         "tuned": {name: value for name, value in settings.items() if values[name] != defaults[name]},

@@ -24,7 +24,7 @@ READS = {
     Need.CORRECTED: "the forget set with its true labels, in depoisoning only",
     Need.STATISTICS: "the whole training set, in `prepare`, before any request is known",
     Need.INITIAL_WEIGHTS: "the weights that the original started from",
-    Need.OWN_TRAINING: "it replaces the training of the original",
+    Need.OWN_TRAINING: "it replaces the training of the original, in `prepare`",
 }
 BATCH_NORM = {
     "train": "trains: statistics, scale and shift move",

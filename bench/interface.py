@@ -38,7 +38,7 @@ class Need(enum.Flag):
     CORRECTED = enum.auto()  # the forget set with its true labels (depoisoning)
     STATISTICS = enum.auto()  # the whole training set, in `prepare`, before any request is known
     INITIAL_WEIGHTS = enum.auto()  # the weights the original started from
-    OWN_TRAINING = enum.auto()  # the method replaces the training of the original
+    OWN_TRAINING = enum.auto()  # the method replaces the training of the original, in `prepare`
 
     def words(self) -> list[str]:
         """The declared needs as lower-case words, in a fixed order."""
@@ -151,9 +151,19 @@ class Record:
 
 
 class Part(Protocol):
-    """One set of examples as a method sees it; every example handed out is counted."""
+    """One set of examples as a method sees it; every example handed out is counted.
+
+    `rows` int64 `[n]` are the places of its examples in their data set, ascending: a request names examples by these.
+    """
+
+    @property
+    def rows(self) -> Tensor: ...
 
     def __len__(self) -> int: ...
+
+    def only(self, rows: Tensor) -> Part:
+        """Those of its examples that are at these places; what is read of them counts as read of this part."""
+        ...
 
     def batches(
         self, size: int, generator: torch.Generator | None = None, *, augment: bool = False
@@ -206,7 +216,7 @@ class Context:
         black, white: the normalized values of the smallest and largest pixel, per channel; images lie between.
         layers: names of the modules that "the last k layers" counts, in order; empty if the architecture lists none.
         state: what `prepare` returned or the previous request left behind; tensors by name.
-        new_model: builds a freshly initialized network, drawn from this run's seed.
+        new_model: builds a freshly initialized network, drawn from this run's seed; `new_model(1)` draws another.
         initial_model: builds the network the original started from; needs INITIAL_WEIGHTS.
         deadline: value of `time.perf_counter()` after which a method should stop, or None.
         progress: call it with a short line to tell the user where the method is.
@@ -218,7 +228,7 @@ class Context:
     recipe: Recipe
     classes: int
     scenario: str
-    new_model: Callable[[], nn.Module]
+    new_model: Callable[..., nn.Module]
     initial_model: Callable[[], nn.Module]
     removed_classes: tuple[int, ...] = ()
     step: int = 0
@@ -266,6 +276,7 @@ class Method(Plugin):
         random_by_class: draws something per class, so that renumbering classes changes it, but not its distribution.
         prepares_with: the fields that `prepare` depends on, so that changing others does not repeat it; None: all.
         identity: the no-op row, which returns the original by design.
+        ceiling: an upper bound and no method: it uses what makes unlearning needless. Marked as such, never ranked.
         cost: one line that says what a request takes, in passes over the data; F1 is one forward pass of one example.
         search: the values that `tune` tries, by field; methods that publish some get equally many trials.
     """
@@ -279,6 +290,7 @@ class Method(Plugin):
     random_by_class: ClassVar[bool] = False
     prepares_with: ClassVar[tuple[str, ...] | None] = None
     identity: ClassVar[bool] = False
+    ceiling: ClassVar[bool] = False
     cost: ClassVar[str] = ""
     search: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
@@ -295,5 +307,8 @@ class Method(Plugin):
         return {}
 
     def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> nn.Module | Unlearned:
-        """Return a model that has forgotten `data.forget`. `model` is a private copy and may be changed."""
+        """Return a model that has forgotten `data.forget`. `model` is a private copy and may be changed.
+
+        The model returned is of the original's architecture, or a `bench.ensemble.Ensemble` of such.
+        """
         raise NotImplementedError

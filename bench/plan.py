@@ -11,7 +11,7 @@ from bench import keys, registry, scenarios, seeds, store
 from bench.attack import Attack
 from bench.config import Config
 from bench.datasets import SUBSET, require_sound, subset
-from bench.interface import Dataset, Method, Need, Request, UsageError
+from bench.interface import Dataset, Method, Request, UsageError
 from bench.recipe import Recipe
 
 
@@ -235,8 +235,6 @@ def row(plan: Plan, name: str) -> Row:
         return Row(name, method, (), f"{name} does not support {scenario} (it supports {supported})")
     if reason := method.refuses(scenario):
         return Row(name, method, (), reason)
-    if Need.OWN_TRAINING in method.reads():
-        return Row(name, method, (), f"{name} needs its own training, which this version cannot run yet")
     code = keys.method_code(plan.config, name)
     chains = [_chain(plan, name, method, code, repeat) for repeat in plan.config.seeds]
     runs = tuple(run for chain in chains for run in chain)

@@ -272,10 +272,12 @@ def prepared(store: Store, key: str, device: str) -> State:
 
 
 def model_of(setting: Setting, arrays: Mapping[str, np.ndarray]) -> nn.Module:
-    """The network whose weights an entry of the store holds."""
+    """The network, or ensemble of networks, whose weights an entry of the store holds."""
     import torch
 
-    model = setting.build(0)
+    from bench import ensemble
+
     weights = {name[8:]: torch.from_numpy(value) for name, value in arrays.items() if name.startswith("weights/")}
+    model = ensemble.shaped(lambda: setting.build(0), weights)
     model.load_state_dict(weights)
     return model

@@ -104,7 +104,8 @@ def unlearn(
     if not isinstance(done.model, nn.Module):
         raise TypeError(f"unlearn must return a model or Unlearned, got {type(result).__name__}")
     status = done.status
-    if status == "ok" and not method.identity and not changed(model, done.model):
+    by_design = method.identity or Need.OWN_TRAINING in method.reads()  # whose guarantee may ask for no change
+    if status == "ok" and not by_design and not changed(model, done.model):
         status = "unchanged"
     kept = state if done.state is None else done.state
     return Done(done.model, kept, status, dict(done.notes), seconds, view.taken())
@@ -148,6 +149,9 @@ def context(
             raise UndeclaredRead("the method asks for initial weights but does not declare Need.INITIAL_WEIGHTS")
         return build(original_seed)
 
+    def fresh(number: int = 0) -> nn.Module:
+        return build(seeds.derive(seed, "new model", *([number] if number else [])))
+
     return Context(
         device=setting.device,
         seed=seed,
@@ -155,7 +159,7 @@ def context(
         recipe=setting.recipe,
         classes=setting.dataset.classes,
         scenario=setting.scenario,
-        new_model=lambda: build(seeds.derive(seed, "new model")),
+        new_model=fresh,
         initial_model=initial,
         removed_classes=request.removed_classes if request else (),
         step=request.step if request else 0,

@@ -42,6 +42,12 @@ def require_forget(data: DataView) -> None:
         raise ValueError("nothing to forget: the forget set is empty")
 
 
+def some(part: Part, count: int, generator: torch.Generator) -> Part:
+    """So many random examples of a part, or all where it has fewer, as one more part."""
+    chosen = torch.randperm(len(part), generator=generator)[:count]
+    return part.only(part.rows[chosen.to(part.rows.device)])
+
+
 def paired(data: DataView, size: int, generator: torch.Generator) -> Iterator[tuple[Batch, Batch]]:
     """Once over the retained set, a batch of the forget set beside each, which begins again when it is through."""
 

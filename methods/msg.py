@@ -10,12 +10,10 @@ from pydantic import Field
 from bench import loop
 from bench.interface import Context, DataView, Need
 from methods._gradients import summed
-from methods._steps import Steps, require_forget
+from methods._steps import Steps, require_forget, some
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from bench.interface import Part
 
 
 class MSG(Steps):
@@ -49,7 +47,7 @@ class MSG(Steps):
         """Return `model` redrawn and trained. Raises ValueError for an empty forget set."""
         require_forget(data)
         forget = summed(model.eval(), data.forget)
-        retain = summed(model, _Some(data.retain, len(data.forget), ctx.generator))
+        retain = summed(model, some(data.retain, len(data.forget), ctx.generator))
         gaps = [(a - b).abs() for a, b in zip(forget, retain, strict=True)]
         masks = redraw(model, gaps, self.fraction, ctx.generator)
         steps = self.epochs * len(loop.batch_bounds(len(data.retain), self.batch_size))
@@ -63,24 +61,6 @@ class MSG(Steps):
                 update.step(self.lr * _ramp(at, steps, self.epochs))
                 at += 1
         return model.eval()
-
-
-class _Some:
-    """About `n` random examples of a part, as one more part."""
-
-    def __init__(self, part: Part, n: int, generator: torch.Generator) -> None:
-        self.part, self.n, self.generator = part, n, generator
-
-    def __len__(self) -> int:
-        return self.n
-
-    def batches(self, size: int, generator: torch.Generator | None = None, *, augment: bool = False):  # type: ignore[no-untyped-def]
-        left = self.n
-        for x, y in self.part.batches(min(size, self.n), self.generator, augment=augment):
-            yield x[:left], y[:left]
-            left -= len(y)
-            if left <= 0:
-                return
 
 
 def redraw(

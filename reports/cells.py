@@ -138,7 +138,7 @@ def _written_out(cells: Sequence[Cell]) -> list[Cell]:
 def _entries(results: Results) -> list[Entry]:
     """What a run found of every method that serves its scenario."""
     run, numbers = results.run, Numbers(results.records)
-    judged, known = verdicts(run, results.records), words.controls(run)
+    judged, known = verdicts(run, results.records), words.aside(run)
     return [
         _entry(
             run, numbers, method, control=method["name"] in known, verdict=judged[method["name"]].word if judged else ""

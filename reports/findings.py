@@ -18,8 +18,8 @@ IDLE = {"unchanged", "refused", "too_fast"}  # statuses of a model that is the o
 def sentences(results: Results) -> list[str]:
     """The findings after the last request, most important first."""
     numbers = Numbers(results.records)
-    controls = words.controls(results.run)
-    methods = [entry["name"] for entry in results.run["methods"] if entry["name"] not in controls]
+    aside = words.aside(results.run)
+    methods = [entry["name"] for entry in results.run["methods"] if entry["name"] not in aside]
     known = [method for method in methods if numbers.knows(method)]
     broken = [method for method in known if _wrecked(results, numbers, method)]
     idle = [method for method in known if method not in broken and _idle(results, method)]

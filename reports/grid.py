@@ -88,7 +88,8 @@ def line(
     entry = next((entry for entry in run["methods"] if entry["name"] == method), None)
     remark = "ok" if entry is None else words.status(run, entry, numbers, step)
     empty = set(cells) <= {MISSING, NONE} and remark != "ok"
-    kind = "failed" if empty else "reference" if entry is None else "anchor" if method in ANCHORS else "method"
+    apart = method in (*ANCHORS, *words.ceilings(run))
+    kind = "failed" if empty else "reference" if entry is None else "anchor" if apart else "method"
     request = [] if step is None else [str(step + 1)]
     before = [words.row_name(run, method), *request, *said]
     return Row(method, kind, [*before, *cells], remark, step, (*(None for _ in before), *places))

@@ -132,6 +132,7 @@ def measure(results: Results) -> Tradeoff:
             forgetting, told = _forgetting(run, numbers, usable, name)
             points.append(Point(name, forgetting, told, loss, cost, prepared, compute(entry)))
     better = dominance(np.array([point.axes for point in points]).reshape(-1, 3))
+    better[[point.method in words.ceilings(run) for point in points]] = False  # they compete with nobody
     beaten = {
         point.method: tuple(points[row].method for row in np.flatnonzero(better[:, column]))
         for column, point in enumerate(points)

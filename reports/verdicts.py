@@ -65,13 +65,13 @@ def badges(results: Results) -> dict[str, Badge]:
 
 
 def grouped(run: Mapping[str, Any], shown: Mapping[str, Badge]) -> list[tuple[Badge, list[str]]]:
-    """One badge of each kind with the methods that carry it, in the order of the words; controls say so."""
-    controls = words.controls(run)
+    """One badge of each kind with the methods that carry it, in the order of the words; what is none says so."""
+    kinds = dict.fromkeys(words.controls(run), " (control)") | dict.fromkeys(words.ceilings(run), " (no method)")
     groups = []
     for word in SHORT.values():
         mine = [method for method, one in shown.items() if one.word == word]
         if mine:
-            groups.append((shown[mine[0]], [f"{m} (control)" if m in controls else m for m in mine]))
+            groups.append((shown[mine[0]], [m + kinds.get(m, "") for m in mine]))
     return groups
 
 

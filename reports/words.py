@@ -24,7 +24,8 @@ def row_name(run: Mapping[str, Any], method: str) -> str:
     if method == REFERENCE:
         return f"{pool(run)} (n={run['reference_models']})"
     tuned = any(entry["name"] == method and entry.get("tuned") for entry in run["methods"])
-    return f"{method} †" if tuned else method
+    named = f"{method} (no method)" if method in ceilings(run) else method
+    return f"{named} †" if tuned else named
 
 
 def undetected(run: Mapping[str, Any]) -> int:
@@ -35,6 +36,16 @@ def undetected(run: Mapping[str, Any]) -> int:
 def controls(run: Mapping[str, Any]) -> tuple[str, ...]:
     """The rows with a known answer. Where some poison was not found, retraining learns it: a method like the others."""
     return ("original",) if undetected(run) else ANCHORS
+
+
+def ceilings(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """The rows that are upper bounds and no methods: they use what makes unlearning needless."""
+    return tuple(entry["name"] for entry in run["methods"] if entry.get("ceiling"))
+
+
+def aside(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """The rows that no method competes with: those with a known answer, and the upper bounds."""
+    return (*controls(run), *ceilings(run))
 
 
 def ideal(run: Mapping[str, Any]) -> str:
@@ -146,6 +157,7 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     notes += [PUBLISHED] if any(table.name == "paper" for table in tables) else []
     failed = any(entry["status"].startswith("failed") for entry in run["methods"])
     notes += [_given_note(run, entry) for entry in run["methods"] if entry.get("files")]
+    notes += [CEILING.format(listed(ceilings(run)))] if ceilings(run) else []
     return [*notes, TIME, READ, *([FAILED] if failed else []), *_elsewhere_notes(run), *_tuned_notes(run)]
 
 
@@ -204,6 +216,10 @@ PUBLISHED = (
 LAYOUT = (
     "In the paper's layout, below each other: ours, the paper's, and the difference, ours less the paper's; – stands "
     "where the paper has no number. What differs from the paper's setting stands above a table."
+)
+CEILING = (
+    "No method: {} uses a model retrained for it, which nobody who has to unlearn has. It shows what could be reached "
+    "at best, and competes with no row."
 )
 FAILED = "Failed: the traceback of every failed run is in failures.txt, in the folder of the results."
 

@@ -7,17 +7,25 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import fcntl
+import functools
 import gc
+import operator
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from command import TINY, Finished, FinishedRun, Place
 from hypothesis import HealthCheck, settings
+from torch import nn
+from trying import network
 
 from bench import registry
-from bench.interface import Dataset
+from bench.dataview import OPENS, Images, MeteredPart, MeteredView
+from bench.interface import Context, Dataset
 from bench.recipe import Recipe, load_recipe
 
 torch.set_num_threads(1)
@@ -82,3 +90,45 @@ def plug_in(tmp_path: Path) -> Callable[[str, str], str]:
         return str(path)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def images(dataset: Dataset) -> dict[str, Images]:
+    """The digits to train and to validate on, as methods are handed them."""
+    return {part: Images(dataset, part, "cpu") for part in ("train", "validation")}
+
+
+@pytest.fixture
+def view(images: dict[str, Images], dataset: Dataset) -> Callable[..., MeteredView]:
+    """A view that opens everything, with these training samples to go and those that went `before`."""
+
+    def make(forget: Any = range(60), total: int = 300, before: Any = ()) -> MeteredView:
+        def part(name: str, rows: Any) -> MeteredPart:
+            chosen = np.asarray(rows, dtype=np.int64)
+            return MeteredPart(images[name], torch.from_numpy(chosen), torch.from_numpy(dataset.labels(name)[chosen]))
+
+        gone = set(forget)
+        parts = {"forget": part("train", sorted(gone)), "train": part("train", range(total))}
+        parts |= {"retain": part("train", [row for row in range(total) if row not in gone | set(before)])}
+        parts |= {"validation": part("validation", range(100))}
+        return MeteredView("method", functools.reduce(operator.or_, OPENS.values()), parts)
+
+    return make
+
+
+@pytest.fixture
+def context(recipe: Recipe, dataset: Dataset) -> Callable[..., Context]:
+    """What a method may know besides the data, on the network that a test names."""
+
+    def make(seed: int = 0, build: Callable[[int], nn.Module] = network, **changes: Any) -> Context:
+        mean, std, top = dataset.mean, dataset.std, dataset.pixel_max
+        ctx = Context(
+            device="cpu", seed=seed, generator=torch.Generator().manual_seed(seed), recipe=recipe, classes=10,
+            scenario="sample_removal", initial_model=lambda: build(1),
+            new_model=lambda number=0: build(seed + 100 + number),
+            black=tuple(-m / s for m, s in zip(mean, std, strict=True)),
+            white=tuple((top - m) / s for m, s in zip(mean, std, strict=True)),
+        )  # fmt: skip
+        return replace(ctx, **changes)
+
+    return make

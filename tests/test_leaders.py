@@ -5,21 +5,20 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from trying import flat, linear, network, same, unlearn
 
 from bench import loop
-from bench.dataview import Images, MeteredPart, MeteredView
-from bench.interface import Context, Dataset, Method, Need, Unlearned
+from bench.dataview import MeteredView
+from bench.interface import Context, Dataset
 from bench.recipe import Recipe
-from methods import _adversarial, _gradients, _labels, _layers, _steps
+from methods import _adversarial, _gradients, _labels, _layers, _steps, bad_teacher, munba, unsir
 from methods.amnesiac import Amnesiac
 from methods.amun import AMUN
 from methods.bad_teacher import BadTeacher
@@ -32,81 +31,16 @@ from methods.fisher import Fisher, diagonal
 from methods.l1_sparse import L1Sparse
 from methods.linear_filtration import LinearFiltration, class_means
 from methods.msg import MSG, redraw
-from methods.munba import bargain
+from methods.munba import MUNBa, bargain
 from methods.neg_grad_plus import NegGradPlus
 from methods.random_labels import RandomLabels
 from methods.salun import SalUn, salient
 from methods.scrub import divergence
 from methods.ssd import SSD
 from methods.unrolling_sgd import UnrollingSGD
+from methods.unsir import UNSIR
 
 torch.set_num_threads(1)
-PARTS = Need.FORGET | Need.RETAIN | Need.VALIDATION | Need.STATISTICS
-
-
-def linear(seed: int = 1) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-
-
-def network(seed: int = 1) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(54, 10),
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def images(dataset: Dataset) -> dict[str, Images]:
-    return {part: Images(dataset, part, "cpu") for part in ("train", "validation")}
-
-
-@pytest.fixture
-def view(images: dict[str, Images], dataset: Dataset) -> Callable[..., MeteredView]:
-    """A view that opens everything, with these training samples to go."""
-
-    def make(forget: Any = range(60), total: int = 300) -> MeteredView:
-        def part(name: str, rows: Any) -> MeteredPart:
-            chosen = np.asarray(rows, dtype=np.int64)
-            return MeteredPart(images[name], torch.from_numpy(chosen), torch.from_numpy(dataset.labels(name)[chosen]))
-
-        gone = set(forget)
-        parts = {"forget": part("train", sorted(gone)), "train": part("train", range(total))}
-        parts |= {"retain": part("train", [row for row in range(total) if row not in gone])}
-        return MeteredView("method", PARTS, parts | {"validation": part("validation", range(100))})
-
-    return make
-
-
-@pytest.fixture
-def context(recipe: Recipe, dataset: Dataset) -> Callable[..., Context]:
-    def make(seed: int = 0, build: Callable[[int], nn.Module] = network, **changes: Any) -> Context:
-        mean, std, top = dataset.mean, dataset.std, dataset.pixel_max
-        ctx = Context(
-            device="cpu", seed=seed, generator=torch.Generator().manual_seed(seed), recipe=recipe, classes=10,
-            scenario="sample_removal", new_model=lambda: build(seed + 100), initial_model=lambda: build(1),
-            black=tuple(-m / s for m, s in zip(mean, std, strict=True)),
-            white=tuple((top - m) / s for m, s in zip(mean, std, strict=True)),
-        )  # fmt: skip
-        return replace(ctx, **changes)
-
-    return make
-
-
-def unlearn(method: Method, model: nn.Module, view: MeteredView, ctx: Context) -> nn.Module:
-    ctx.state = method.prepare(copy.deepcopy(model).eval(), view, ctx)
-    result = method.unlearn(copy.deepcopy(model).eval(), view, ctx)
-    return result.model if isinstance(result, Unlearned) else result
-
-
-def same(a: nn.Module, b: nn.Module) -> bool:
-    left, right = a.state_dict(), b.state_dict()
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
-
-
-def flat(model: nn.Module) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 # --- labels and batches that several methods share ---
@@ -256,6 +190,119 @@ def test_the_bad_teacher_blurs_the_forget_set_and_reads_its_share(
         return float(-(p * p.log()).sum(1).mean())
 
     assert entropy(student) > entropy(original) + 0.5
+
+
+def slope(model: nn.Module, x: Tensor, on_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of weight and bias of a linear model whose loss has this gradient in the logits `[n, 10]`."""
+    return on_logits.T @ x.flatten(1), on_logits.sum(0)
+
+
+def everything(data: MeteredView) -> tuple[Tensor, Tensor, Tensor]:
+    """Images of the forget and retained set, and how many of them are to go."""
+    (gone, _), (kept, _) = (next(iter(part.batches(1000))) for part in (data.forget, data.retain))
+    return torch.cat([gone, kept]), gone, kept
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_the_bad_teachers_step_is_that_of_its_equation(
+    temperature: float,
+    monkeypatch: pytest.MonkeyPatch,
+    view: Callable[..., MeteredView],
+    context: Callable[..., Context],
+) -> None:
+    """L = mean KL(u bad + (1 - u) good || student), all softmax at the temperature; u is 1 on the forget set."""
+    monkeypatch.setattr(bad_teacher.loop, "Adam", loop.SGD)  # whose step shows the gradient
+    model, ctx = linear(), context(build=linear)
+    with torch.no_grad():
+        model[1].weight.mul_(5)
+    method = BadTeacher(lr=0.5, batch_size=1000, share=1.0, temperature=temperature)
+    student = unlearn(method, model, view(), ctx)
+    x, gone, kept = everything(view())
+    with torch.no_grad():
+        targets = torch.cat([(ctx.new_model()(gone) / temperature).softmax(1), (model(kept) / temperature).softmax(1)])
+        p = (model(x) / temperature).softmax(1)
+    weight, bias = slope(model, x, (p - targets) / (temperature * len(x)))
+    torch.testing.assert_close(student[1].weight - model[1].weight, -0.5 * weight, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(student[1].bias - model[1].bias, -0.5 * bias, rtol=1e-3, atol=1e-6)
+    assert float((p - targets)[len(gone) :].abs().max()) < 1e-6, "the good teacher is the student at the start"
+    assert float((p - targets)[: len(gone)].abs().max()) > 0.1
+
+
+def test_munbas_step_is_the_bisector_of_both_gradients_and_one_learning_rate_long(
+    monkeypatch: pytest.MonkeyPatch, view: Callable[..., MeteredView], context: Callable[..., Context]
+) -> None:
+    monkeypatch.setattr(munba, "random_labels", lambda y, ctx: (y + 1) % 10)
+    model, lr = linear(), 0.3
+    step = flat(unlearn(MUNBa(lr=lr, epochs=1, batch_size=1000, momentum=0.0, weight_decay=0.0), model, view(),
+                        context())) - flat(model)  # fmt: skip
+    gradients = []
+    for part, shift in ((view().retain, 0), (view().forget, 1)):
+        x, y = next(iter(part.batches(1000)))
+        with torch.no_grad():
+            on_logits = (model(x).softmax(1) - torch.nn.functional.one_hot((y + shift) % 10, 10)) / len(x)
+        gradients.append(torch.cat([g.flatten() for g in slope(model, x, on_logits)]))
+    keep, forget = (g / g.norm() for g in gradients)
+    bisector = (keep + forget) / (keep + forget).norm()
+    torch.testing.assert_close(step, -lr * bisector, rtol=1e-3, atol=1e-5)
+    assert float(step.norm()) == pytest.approx(lr, rel=1e-4), "its length, sqrt(2), is clipped to 1"
+    assert float(step @ keep) == pytest.approx(float(step @ forget), rel=1e-3)
+    assert float(step @ keep) < 0, "both losses fall, and alike"
+
+
+def test_munba_forgets_the_class_and_keeps_the_rest(
+    dataset: Dataset, view: Callable[..., MeteredView], context: Callable[..., Context]
+) -> None:
+    gone = [row for row in range(300) if dataset.train_y[row] == 3]
+    original = network().train()
+    loop.fit(original, view().train, context().recipe, torch.Generator().manual_seed(0), epochs=8)
+    data = view(forget=gone)
+    model = unlearn(MUNBa(lr=0.03, epochs=5, batch_size=32), original, data, context(removed_classes=(3,)))
+    assert loop.error_rate(model, data.forget) > loop.error_rate(original.eval(), data.forget) + 0.5
+    assert loop.error_rate(model, data.retain) < 0.1
+
+
+# --- images that the removed class is not ---
+
+
+def test_unsirs_noise_steps_up_the_loss_and_down_its_own_norm(
+    view: Callable[..., MeteredView], context: Callable[..., Context]
+) -> None:
+    """min over the noise of -CE(f(noise), class) + penalty mean |noise|^2: Adam's first step is along the sign."""
+    model, ctx = linear().eval(), context(removed_classes=(3,))
+    method = UNSIR(noise_steps=1, noise_lr=0.1, penalty=0.1)
+    first = torch.randn(256, 1, 8, 8, generator=torch.Generator().manual_seed(ctx.seed))
+    moved = method._noise(model, 3, view(), ctx)
+    with torch.no_grad():
+        on_logits = model(first).softmax(1) - torch.nn.functional.one_hot(torch.tensor(3), 10)
+        gradient = (2 * 0.1 * first.flatten(1) - on_logits @ model[1].weight) / 256
+    sure = gradient.abs() > 1e-6  # where rounding, and Adam's epsilon, do not decide
+    torch.testing.assert_close((moved - first).flatten(1)[sure], -0.1 * gradient.sign()[sure], rtol=0, atol=2e-3)
+
+
+def test_unsir_impairs_with_noise_as_the_class_and_repairs_without(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, view: Callable[..., MeteredView], context: Callable[..., Context]
+) -> None:
+    gone = [row for row in range(300) if dataset.train_y[row] in (3, 7)]
+    data, seen = view(forget=gone), []
+    model, ctx = network().train(), context(removed_classes=(3, 7))
+    loop.fit(model, view().train, ctx.recipe, torch.Generator().manual_seed(0), epochs=8)
+    before, original = copy.deepcopy(model), unsir._train
+
+    def spy(net: nn.Module, x: Tensor, y: Tensor, *rest: Any) -> None:
+        seen.append((same(net, before), x, y))
+        original(net, x, y, *rest)
+
+    monkeypatch.setattr(unsir, "_train", spy)
+    unlearn(UNSIR(per_class=10, noise_steps=30), model, data, ctx)
+    (untouched, x, y), (_, _, repaired) = seen
+    assert untouched, "training noise moves no weight"
+    assert torch.bincount(y, minlength=10).tolist() == [5120 if c in (3, 7) else 10 for c in range(10)]
+    assert torch.bincount(repaired, minlength=10).tolist() == [0 if c in (3, 7) else 10 for c in range(10)]
+    assert data.taken()["forget"] == 0, "zero glance"
+    with torch.no_grad():
+        noise, drawn = before.eval()(x[:256]), before(torch.randn(256, 1, 8, 8, generator=ctx.generator))
+    labels = torch.full((256,), 3)
+    assert loop.cross_entropy(noise, labels) > loop.cross_entropy(drawn, labels) + 1
 
 
 # --- redrawn and transposed convolutions ---

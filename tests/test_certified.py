@@ -1,0 +1,246 @@
+"""Methods that come with a guarantee: what they promise, against what can be computed."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from trying import carry_out, linear, network, same
+
+from bench import loop
+from bench.dataview import MeteredView
+from bench.interface import Context
+from methods import _gradients, dp_sgd
+from methods._logistic import Regression, take_back
+from methods._quantized import quantized, radius, threshold, votes
+from methods.certified_removal import CertifiedRemoval, features
+from methods.dp_sgd import DPSGD
+from methods.pcmu import PCMU
+
+torch.set_num_threads(1)
+View = Callable[..., MeteredView]
+Make = Callable[..., Context]
+
+
+# --- certified removal ---
+
+
+def regression(seed: int, n: int = 80, d: int = 6, noise: float = 1.0, ridge: float = 1e-2) -> Regression:
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, d, generator=g, dtype=torch.float64)
+    y = 2.0 * (x[:, 0] + 0.5 * torch.randn(n, generator=g, dtype=torch.float64) > 0).double() - 1
+    b = noise * torch.randn(d, generator=g, dtype=torch.float64)
+    return Regression(x / x.norm(dim=1).max(), y, b, ridge)
+
+
+def parted(whole: Regression, gone: int) -> tuple[Regression, Regression]:
+    return tuple(whole._replace(x=whole.x[rows], y=whole.y[rows]) for rows in (slice(gone), slice(gone, None)))  # type: ignore[return-value]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 20), st.sampled_from([1e-4, 1e-3, 1e-2, 0.1]))
+def test_what_gradient_removal_leaves_is_within_the_bound(seed: int, count: int, ridge: float) -> None:
+    whole = regression(seed, ridge=ridge)
+    gone, rest = parted(whole, count)
+    w, bound = take_back(gone, rest, whole.fit())
+    assert float(rest.gradient(w).norm()) <= bound + 1e-8
+
+
+def test_the_fit_is_the_minimum_and_removal_comes_near_that_of_the_rest() -> None:
+    whole = regression(1)
+    w, (gone, rest) = whole.fit(), parted(whole, 3)
+    assert float(whole.gradient(w).norm()) < 1e-6
+    assert float(whole.loss(w)) < min(whole.loss(w + 0.1 * torch.eye(6, dtype=torch.float64)[at]) for at in range(6))
+    exact, (near, _) = rest.fit(), take_back(gone, rest, w)
+    assert float((near - exact).norm()) < 0.1 * float((w - exact).norm())
+    torch.testing.assert_close(gone.gradient(w) + rest.gradient(w) - whole.b, whole.gradient(w))
+
+
+def test_bounds_add_up_over_requests_and_name_their_epsilon(view: View, context: Make) -> None:
+    method = CertifiedRemoval(ridge=0.1, noise=10.0, epsilon=100.0, delta=1e-3)
+    ctx, model = context(), network()
+    ctx.state = method.prepare(model, view(), ctx)
+    bounds = []
+    for rows, before in (([3], []), ([50], [3]), ([51, 52], [3, 50])):
+        done = method.unlearn(copy.deepcopy(model), view(forget=rows, before=before), ctx)
+        ctx.state = done.state or {}
+        bounds.append(done.notes["bound"])
+        c = math.sqrt(2 * math.log(1.5 / method.delta))
+        assert done.status == "ok" and done.notes["epsilon"] == pytest.approx(c * bounds[-1] / method.noise)
+        assert done.notes["residual"] <= done.notes["bound"]
+    assert bounds == sorted(bounds) and bounds[0] > 0
+
+
+def test_a_budget_that_is_used_up_means_a_new_layer(view: View, context: Make) -> None:
+    method, ctx = CertifiedRemoval(ridge=1e-2, noise=1.0, epsilon=1e-9), context()
+    done = carry_out(method, network(), view(), ctx)
+    assert done.status == "retrained" and done.state is not None and float(done.state["beta"].max()) == 0
+    x, y, head = features(done.model, view().retain, ctx)
+    x = x / done.state["largest"]
+    for c in range(10):
+        own = Regression(x, 2.0 * (y == c).double() - 1, done.state["b"][c], 1e-2)
+        assert float(own.gradient(done.state["w"][c]).norm()) < 1e-5, "trained on the retained data alone"
+    assert not torch.equal(done.state["b"], ctx.state["b"]), "with new noise"
+    torch.testing.assert_close(head.weight.double(), done.state["w"] / done.state["largest"], rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_but_the_last_layer_changes_and_it_must_be_linear(view: View, context: Make) -> None:
+    model = network()
+    done = carry_out(CertifiedRemoval(ridge=0.1), model, view(), context())
+    assert all(torch.equal(value, done.model.state_dict()[n]) for n, value in model.state_dict().items() if n < "6")
+    odd = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
+    with pytest.raises(ValueError, match="does not end with a linear layer"):
+        carry_out(CertifiedRemoval(), odd, view(), context())
+
+
+# --- quantized gradients ---
+
+
+@pytest.mark.parametrize(
+    ("g", "tau", "sigma"), [(0.0, 0.05, 0.1), (0.2, 0.1, 0.1), (-0.03, 0.05, 0.2), (1.0, 0.1, 0.1)]
+)
+def test_votes_are_the_shares_of_noisy_signs(g: float, tau: float, sigma: float) -> None:
+    n = 100_000
+    noisy = g + sigma * torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    counted = [noisy < -tau, (noisy >= -tau) & (noisy <= tau), noisy > tau]
+    told = votes(torch.tensor(g, dtype=torch.float64), tau, sigma).tolist()
+    assert sum(told) == pytest.approx(1)
+    for p, seen in zip(told, counted, strict=True):
+        assert abs(float(seen.double().mean()) - p) <= 3 * math.sqrt(p * (1 - p) / n) + 1e-9
+
+
+@given(st.floats(-1, 1), st.floats(0.01, 1), st.floats(0.01, 1), st.floats(-0.999, 0.999))
+def test_a_gradient_that_moves_less_than_its_radius_keeps_its_value(
+    g: float, tau: float, sigma: float, share: float
+) -> None:
+    here = torch.tensor([g], dtype=torch.float64)
+    moved = here + share * radius(here, tau, sigma)
+    if float(moved.abs()) < math.inf:
+        assert torch.equal(quantized(moved, tau, sigma), quantized(here, tau, sigma))
+
+
+def test_without_noise_votes_are_signs_with_a_dead_zone() -> None:
+    g = torch.linspace(-1, 1, 41, dtype=torch.float64) + 1e-3
+    plain = torch.where(g > 0.3, 1.0, torch.where(g < -0.3, -1.0, 0.0)).double()
+    assert torch.equal(quantized(g, 0.3, 1e-6), plain)
+    assert (radius(g, 0.3, 1e-6) <= (g.abs() - 0.3).abs()).all()
+    assert (radius(g, 0.3, 0.02) > 0).all()
+
+
+def test_the_certificate_is_of_the_shift_of_the_mean_gradient(view: View, context: Make) -> None:
+    ctx, method, data = context(), PCMU(checkpoints=1), view()
+    done = carry_out(method, network(), data, ctx)
+    assert data.taken()["retain"] == 0 and done.status == "uncertified"
+    [at] = {name.partition(".")[0] for name in ctx.state if name.partition(".")[0].isdigit()}
+    there = network()
+    there.load_state_dict({n.removeprefix(f"{at}.theta."): v for n, v in ctx.state.items() if ".theta." in n})
+    mean, stays = (
+        [g / n for g in _gradients.summed(there.eval(), part)] for part, n in ((data.train, 300), (data.retain, 240))
+    )
+    pairs = [(a, (b - a).abs() <= radius(a, threshold(a), 0.1)) for a, b in zip(mean, stays, strict=True)]
+    within = torch.cat([inside.flatten() for _, inside in pairs])
+    assert done.notes["certified"] == pytest.approx(float(within.double().mean()), abs=2e-3)  # rounding decides few
+    untouched = {n.removeprefix("net."): v for n, v in ctx.state.items() if n.startswith("net.")}
+    assert all(torch.equal(untouched[name], value) for name, value in done.model.state_dict().items())
+
+
+def test_certificates_of_requests_in_a_row_are_of_all_that_went(view: View, context: Make) -> None:
+    ctx, method = context(), PCMU(checkpoints=2)
+    ctx.state = method.prepare(network(), view(), ctx)
+    once = method.unlearn(network(), view(forget=range(40)), ctx)
+    first = method.unlearn(network(), view(forget=range(10)), ctx)
+    ctx.state = first.state or {}
+    second = method.unlearn(network(), view(forget=range(10, 40)), ctx)
+    assert second.notes["shift"] == pytest.approx(once.notes["shift"], rel=1e-3)
+    assert second.notes["shift"] > first.notes["shift"]
+
+
+# --- private training ---
+
+
+def without_batch_norm(seed: int = 1) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+
+
+def step_of(method: DPSGD, view: View, context: Make) -> tuple[Tensor, Tensor]:
+    """What one noiseless step on all of the training set does, and the gradient of the mean loss."""
+    ctx, net = context(build=without_batch_norm), without_batch_norm()
+    before = copy.deepcopy(net)
+    method._train(net, view().train, ctx, noise=0.0, rate=1.0, steps=1)
+    gradient = torch.cat([g.flatten() for g in _gradients.summed(before, view().train)]) / 300
+    return torch.cat(
+        [(a - b).detach().flatten() for a, b in zip(net.parameters(), before.parameters(), strict=True)]
+    ), gradient
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook")
+def test_private_steps_are_plain_ones_until_they_are_clipped(view: View, context: Make) -> None:
+    pytest.importorskip("opacus")
+    moved, gradient = step_of(DPSGD(clip=1e6, lr=0.1), view, context)
+    torch.testing.assert_close(moved, -0.1 * gradient, rtol=1e-3, atol=1e-6)
+    short, _ = step_of(DPSGD(clip=1e-3, lr=0.1), view, context)
+    assert 0 < float(short.norm()) <= 0.1 * 1e-3 * 1.001
+
+
+def test_private_training_tells_its_epsilon_and_leaves_batch_norm_idle(view: View, context: Make) -> None:
+    pytest.importorskip("opacus")
+    from opacus.accountants import RDPAccountant
+
+    ctx, method = context(), DPSGD(epsilon=3.0, epochs=2)
+    done = carry_out(method, network(), view(), ctx)
+    told = done.notes
+    accountant = RDPAccountant()
+    for _ in range(int(told["steps"])):
+        accountant.step(noise_multiplier=told["noise"], sample_rate=64 / 300)
+    assert told["epsilon"] == pytest.approx(accountant.get_epsilon(1e-5)) and 2.9 < told["epsilon"] <= 3.0
+    drawn, kept = ctx.new_model(), done.model
+    assert same(kept[1], drawn[1]) and not torch.equal(kept[0].weight, drawn[0].weight)
+    assert view().taken()["forget"] == 0, "a request reads nothing"
+
+
+def test_a_network_that_opacus_refuses_fails_in_one_line(view: View, context: Make) -> None:
+    pytest.importorskip("opacus")
+
+    def odd(seed: int = 1) -> nn.Module:
+        return nn.Sequential(
+            nn.InstanceNorm2d(1, affine=True, track_running_stats=True), nn.Flatten(), nn.Linear(64, 10)
+        )
+
+    with pytest.raises(ValueError, match="Opacus cannot train this network privately") as caught:
+        carry_out(DPSGD(), odd(), view(), context(build=odd))
+    assert "\n" not in str(caught.value)
+
+
+def test_without_opacus_the_row_is_skipped_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, view: View, context: Make
+) -> None:
+    find = importlib.util.find_spec
+
+    def nothing(name: str, *rest: Any) -> Any:
+        return None if name == "opacus" else find(name, *rest)
+
+    monkeypatch.setattr(dp_sgd.importlib.util, "find_spec", nothing)
+    reason = DPSGD().refuses("sample_removal")
+    assert "Opacus, which is not installed; run: pip install 'unlearning-bench[dp]'" in reason and "\n" not in reason
+    with pytest.raises(ValueError, match="pip install 'unlearning-bench"):
+        carry_out(DPSGD(), linear(), view(), context(build=linear))
+
+
+def test_guarantees_cost_accuracy_and_models_still_learn(view: View, context: Make) -> None:
+    """Trained on the digits, the private network and the coarse one are far from chance."""
+    recipe = context().recipe.model_copy(update={"epochs": 10})
+    ctx = context(recipe=recipe)
+    errors = {}
+    methods: list[Any] = [PCMU(checkpoints=1), *([DPSGD(epsilon=50.0)] if importlib.util.find_spec("opacus") else [])]
+    for method in methods:
+        model = carry_out(method, network(), view(), context(recipe=recipe)).model
+        errors[type(method).__name__] = loop.error_rate(model, view().validation)
+    assert ctx.classes == 10 and all(error < 0.6 for error in errors.values()), errors
