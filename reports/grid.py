@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.interface import Record
-from reports import words
+from reports import leagues, words
 from reports.numbers import MISSING, Numbers
 from reports.quantities import ANCHORS
 
@@ -36,7 +36,7 @@ class Row:
     `kind` is reference, anchor, method or, for a line without any number, failed. `remark` is `ok`, the reason for
     which numbers are missing, or what was odd about some runs. `step` is set where a table has a line per request.
     `places` has one for every cell, None where it holds words, the number itself where no record holds it; it is empty
-    where the numbers are not of the records.
+    where the numbers are not of the records. `league` says what the method may read, where tables go by that.
     """
 
     method: str
@@ -45,6 +45,7 @@ class Row:
     remark: str
     step: int | None = None
     places: tuple[Place | Record | None, ...] = ()
+    league: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class Table:
 
 
 def methods(run: dict[str, Any]) -> list[str]:
-    """The names of the methods of a run, in its order."""
-    return [entry["name"] for entry in run["methods"]]
+    """The names of the methods of a run: controls, then league by league, each in the run's order."""
+    return leagues.ordered(run)
 
 
 def line(
@@ -92,4 +93,5 @@ def line(
     kind = "failed" if empty else "reference" if entry is None else "anchor" if apart else "method"
     request = [] if step is None else [str(step + 1)]
     before = [words.row_name(run, method), *request, *said]
-    return Row(method, kind, [*before, *cells], remark, step, (*(None for _ in before), *places))
+    league = "" if entry is None or method in ANCHORS else leagues.of(entry)
+    return Row(method, kind, [*before, *cells], remark, step, (*(None for _ in before), *places), league)

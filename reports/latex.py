@@ -12,6 +12,7 @@ from bench import references
 from bench.records import Results
 from reports import columns
 from reports.grid import Row, Table
+from reports.leagues import headed
 from reports.tex import escape, width
 
 HEADER = r"""% The tables of one run. \input this file, or take the lines between the marks; either needs
@@ -62,6 +63,7 @@ class Layout:
     size: str
     space: int
     panels: list[list[Field]]
+    leagues: list[str]  # the one that begins with each row, if any
 
 
 def tables_file(results: Results, tables: Sequence[Table]) -> str:
@@ -123,12 +125,12 @@ def _float(layout: Layout, head: Sequence[str], lines: range) -> str:
         rf"\centering{layout.size}\setlength{{\tabcolsep}}{{{layout.space}pt}}",
         columns.SETUP + r"\setlength{\belowcaptionskip}{4pt}",  # the classes' own is often 0
         *head,
-        "\n\n\\medskip\n".join(_tabular(panel, lines) for panel in layout.panels),
+        "\n\n\\medskip\n".join(_tabular(panel, lines, layout.leagues) for panel in layout.panels),
         rf"\end{{{layout.environment}}}",
     ])  # fmt: skip
 
 
-def _tabular(fields: Sequence[Field], lines: range) -> str:
+def _tabular(fields: Sequence[Field], lines: range, leagues: Sequence[str]) -> str:
     """The rows of one panel, under heads that may take several lines each."""
     heads = [
         " & ".join(_head(one, line, last=one is fields[-1]) for one in fields) for line in range(len(fields[0].heads))
@@ -136,7 +138,8 @@ def _tabular(fields: Sequence[Field], lines: range) -> str:
     names = fields[0].column.cells
     spaced = "" in names  # a row without a name goes on with the one above: a method takes several
     rows = [
-        (r"\addlinespace " if spaced and names[line] and line != lines.start else "")
+        _league(leagues[line], sum(one.column.span for one in fields))
+        + (r"\addlinespace " if spaced and names[line] and line != lines.start else "")
         + " & ".join(one.column.cells[line] for one in fields)
         for line in lines
     ]
@@ -149,6 +152,11 @@ def _tabular(fields: Sequence[Field], lines: range) -> str:
         r"\bottomrule",
         r"\end{tabular}",
     ])  # fmt: skip
+
+
+def _league(name: str, span: int) -> str:
+    """A line over the rows of a league, if one begins here."""
+    return rf"\addlinespace \multicolumn{{{span}}}{{@{{}}l}}{{\itshape {escape(name)}}} \\" + "\n" if name else ""
 
 
 def _head(field: Field, line: int, *, last: bool) -> str:
@@ -197,15 +205,15 @@ def _origin(run: Mapping[str, Any]) -> str:
 
 def _layout(table: Table, cited: Mapping[str, str]) -> Layout:
     """The narrowest environment and the largest type in which a table fits, in panels where it fits in none."""
-    fields, labels = _fields(table, cited), table.labels
+    fields, labels, leagues = _fields(table, cited), table.labels, headed(table.rows)
     for environment, room, size, points, space in (
         ("table", COLUMN, r"\footnotesize", 8, 4),
         ("table*", TEXT, r"\footnotesize", 8, 4),
         ("table*", TEXT, r"\scriptsize", 7, 3),
     ):
         if _width(fields, points, space) <= room:
-            return Layout(environment, size, space, [fields])
-    return Layout("table*", r"\footnotesize", 4, _panels(fields, labels))
+            return Layout(environment, size, space, [fields], leagues)
+    return Layout("table*", r"\footnotesize", 4, _panels(fields, labels), leagues)
 
 
 def _width(fields: Sequence[Field], points: int, space: int) -> float:

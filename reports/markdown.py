@@ -11,6 +11,7 @@ from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]
 from bench.records import Results
 from reports import metrics, words
 from reports.grid import Table
+from reports.leagues import headed
 
 if TYPE_CHECKING:
     from reports.pack import Section
@@ -63,7 +64,9 @@ def _grid(table: Table, *, status: bool) -> str:
     shown = status and any(row.remark != "ok" for row in table.rows)
     heads = [_plain(f"{head} {goal}".strip()) for head, goal in table.heads] + (["status"] if shown else [])
     lines = []
-    for row in table.rows:
+    for row, league in zip(table.rows, headed(table.rows), strict=True):
+        if league:
+            lines.append([f"*{league}*", *([""] * (len(heads) - 1))])
         cells = row.cells + ([row.remark if row.method else ""] if shown else [])
         if row.kind == "failed" and not shown:
             cells = [*cells[:-1], row.remark.split(":")[0]]

@@ -7,6 +7,9 @@ const collator = new Intl.Collator("en", { numeric: true });
 
 const known = (row, column) => row.cells[column]?.dataset.value !== undefined;
 
+/** The pool stays on top; the lines over the leagues mean nothing in another order, and go meanwhile. */
+const moves = (row) => !row.classList.contains("reference") && !row.classList.contains("league");
+
 function compare(column, words, sign) {
   return (a, b) => {
     if (!known(a, column) || !known(b, column)) return known(b, column) - known(a, column);
@@ -20,7 +23,7 @@ function sort(table, rows, column, order) {
   const head = table.tHead.rows[0].cells[column];
   if (order !== "none") head.setAttribute("aria-sort", order);
   const fixed = rows.filter((row) => row.classList.contains("reference"));
-  const moving = rows.filter((row) => !row.classList.contains("reference"));
+  const moving = rows.filter(moves);
   const sign = order === "ascending" ? 1 : -1;
   if (order !== "none") moving.sort(compare(column, head.classList.contains("label"), sign));
   table.tBodies[0].append(...(order === "none" ? rows : [...fixed, ...moving]));
@@ -29,7 +32,7 @@ function sort(table, rows, column, order) {
 
 function makeSortable(table) {
   const rows = [...table.tBodies[0].rows];
-  const moving = rows.filter((row) => !row.classList.contains("reference"));
+  const moving = rows.filter(moves);
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     if (moving.filter((row) => known(row, column)).length < 2) return;
     const button = document.createElement("button");

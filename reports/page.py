@@ -16,6 +16,7 @@ from bench.records import Results
 from reports import cards, findings, hints, metrics, verdicts, words
 from reports.figures import Drawn
 from reports.grid import Table
+from reports.leagues import headed
 from reports.metrics import Entry
 from reports.numbers import Numbers
 
@@ -43,6 +44,7 @@ def render(results: Results, tables: Sequence[Table], figures: Sequence[Drawn]) 
         findings=findings.sentences(results),
         tables=tables,
         titles=hints.titles,
+        headed=headed,
         good=hints.good,
         hints=lambda row: hints.of(run, numbers, row),
         controls=words.controls(run),

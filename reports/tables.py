@@ -24,7 +24,7 @@ from reports.numbers import (
     significant,
     with_interval,
 )
-from reports.quantities import ACCURACY, BY_REQUEST, FORGOTTEN, KEPT, TRACES, UNDETECTED, WORST, Quantity
+from reports.quantities import ACCURACY, ANCHORS, BY_REQUEST, FORGOTTEN, KEPT, TRACES, UNDETECTED, WORST, Quantity
 
 READ = {"forget": "F", "retain": "R", "validation": "V", "train": "S"}  # S: statistics, taken from the training set
 TOLD = "corrected"  # the forget set with its true labels, named where it was read
@@ -163,12 +163,12 @@ def _cost(run: dict[str, Any], numbers: Numbers) -> Table:
     together = ", all requests together" if several else ""
     units = f"Per run{together}; seconds are mean ± standard deviation over seeds"
     heads = [("method", ""), ("requests, s" if several else "request, s", "↓"), ("÷ retrain", "↓")]
-    heads += [("prepare, s", "↓, once"), ("examples read", "↓"), ("peak memory", "↓")]
+    heads += [("prepare, s", "↓, once"), ("pays after", "requests ↓"), ("examples read", "↓"), ("peak memory", "↓")]
     rows = [
         line(run, numbers, method, _cost_cells(numbers, method, steps), places=_cost_places(numbers, method, steps))
         for method in methods(run)
     ]
-    metrics = ("", "seconds_request", "seconds_request", "seconds_prepare", "samples_read", "peak_bytes")
+    metrics = ("", "seconds_request", "seconds_request", "seconds_prepare", "", "samples_read", "peak_bytes")
     return Table("cost", "What it cost in time and data", units, heads, rows, metrics=metrics)
 
 
@@ -180,17 +180,35 @@ def _cost_cells(numbers: Numbers, method: str, steps: Sequence[int]) -> list[str
         request,
         share,
         NONE if prepared == MISSING and request != MISSING else prepared,
+        pays_after(numbers, method, steps),
         examples_read(numbers, method, steps),
         memory(peak),
     ]
 
 
-def _cost_places(numbers: Numbers, method: str, steps: Sequence[int]) -> list[Place]:
+def pays_after(numbers: Numbers, method: str, steps: Sequence[int]) -> str:
+    """The number of requests from which on a method takes less time than retraining for each, by mean times."""
+    if method in ANCHORS:
+        return NONE
+    own, retraining = (numbers.total(one, "seconds_request", None, steps)[0] for one in (method, "retrain"))
+    prepared = numbers.total(method, "seconds_prepare", None, steps[:1])[0]
+    return break_even(own / len(steps), retraining / len(steps), 0.0 if math.isnan(prepared) else prepared)
+
+
+def break_even(request: float, retraining: float, prepared: float) -> str:
+    """The smallest n with `prepared` + n `request` < n `retraining`, all in seconds."""
+    saved = retraining - request
+    if math.isnan(saved):
+        return MISSING
+    return count(math.floor(prepared / saved) + 1) if saved > 0 else "never"
+
+
+def _cost_places(numbers: Numbers, method: str, steps: Sequence[int]) -> list[Place | None]:
     """The second is that of the share of retraining: the seconds it is made of."""
     every = None if len(steps) > 1 else steps[0]
     request = Place("seconds_request", None, every)
     peak = Place("peak_bytes", None, highest(numbers, method, steps))
-    return [request, request, Place("seconds_prepare", None, steps[0]), Place("samples_read", None, every), peak]
+    return [request, request, Place("seconds_prepare", None, steps[0]), None, Place("samples_read", None, every), peak]
 
 
 def highest(numbers: Numbers, method: str, steps: Sequence[int]) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.records import Results
 from reports import audit_words
+from reports.leagues import headed
 from reports.numbers import REFERENCE, Numbers
 from reports.quantities import ANCHORS
 
@@ -158,7 +159,8 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     failed = any(entry["status"].startswith("failed") for entry in run["methods"])
     notes += [_given_note(run, entry) for entry in run["methods"] if entry.get("files")]
     notes += [CEILING.format(listed(ceilings(run)))] if ceilings(run) else []
-    return [*notes, TIME, READ, *([FAILED] if failed else []), *_elsewhere_notes(run), *_tuned_notes(run)]
+    notes += [LEAGUES] if any(any(headed(table.rows)) for table in tables) else []
+    return [*notes, TIME, EVEN, READ, *([FAILED] if failed else []), *_elsewhere_notes(run), *_tuned_notes(run)]
 
 
 STAR = (
@@ -202,6 +204,14 @@ TIME = (
 READ = (
     "Examples read: how often an example was handed out in one run, F forget, R retain, V validation, "
     "S whole training set for statistics in prepare, C the forget set with its true labels."
+)
+LEAGUES = (
+    "Lines in italics part the methods by what they may read, the most of it named. Who may read more has it easier: "
+    "compare within a group."
+)
+EVEN = (
+    "Pays after: requests from which on preparing once and serving each takes less time than retraining for each; "
+    "never, where serving alone takes as long."
 )
 TRADEOFF = (
     "What forgetting costs: by the means alone, a row is better than another where it is no worse on all three of gap, "
