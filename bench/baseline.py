@@ -72,7 +72,9 @@ def of(results: records.Results) -> Baseline:
 
 
 def write(results: records.Results, path: Path) -> None:
-    """Write a run's baseline. Raises UsageError if the file cannot be written."""
+    """Write a run's baseline. Raises UsageError if the file cannot be written, or is something else than a baseline."""
+    if path.exists():
+        _content(path)
     made = of(results)
     kept = {key: results.run.get(key) for key in ("config_hash", "versions", "seeds", "command")}
     head = json.dumps(
@@ -130,7 +132,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _damaged(path: Path, error: Exception) -> UsageError:
     fault = " ".join(str(error).split())
-    return UsageError(f"the baseline {path} is damaged ({fault}); write it again with --update-baseline")
+    return UsageError(f"the baseline {path} is damaged ({fault}); delete it and write it again with --update-baseline")
 
 
 def _number(entry: Mapping[str, Any]) -> Number:

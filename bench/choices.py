@@ -94,7 +94,7 @@ def seeds(value: Any) -> tuple[int, ...]:
     if isinstance(value, str) and "," in value:
         chosen = tuple(dict.fromkeys(whole("--seeds", part.strip()) for part in value.split(",") if part.strip()))
     else:
-        chosen = tuple(range(whole("--seeds", value)))
+        chosen = tuple(range(min(whole("--seeds", value), 1001)))
     if not 1 <= len(chosen) <= 1000:
         raise UsageError(f"--seeds needs between 1 and 1000 repeats, got {value!r}")
     return chosen

@@ -259,7 +259,7 @@ def _leaderboard(chosen: argparse.Namespace) -> int:
 
     if (chosen.out / "run.json").exists():
         raise UsageError(f"{chosen.out} holds the results of a run; choose another folder with --out")
-    records.require_folder(chosen.out, "the leaderboard's folder", "--out")
+    records.require_place(chosen.out, "the leaderboard's folder", "--out")
     print(leaderboard.build(chosen.results, chosen.out, chosen.by))
     print(f"table, LaTeX, page and diagrams: {chosen.out}", file=sys.stderr)
     return OK

@@ -21,7 +21,7 @@ from bench.interface import UsageError
 from bench.store import ASIDE, Damaged, Store
 
 UNITS = {"m": 60, "h": 3600, "d": 86_400}
-AGE = re.compile(r"(\d+)([mhd])")
+AGE = re.compile(r"(\d{1,9})([mhd])")
 LEFTOVER = ".writing-*"  # what a process was writing when it was killed
 STALE = 3600  # seconds after which nobody writes it any more
 

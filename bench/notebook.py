@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -91,10 +91,10 @@ def run(
 
 
 def _listed(value: object) -> str | None:
-    """A list as the command line takes it."""
-    if value is None or isinstance(value, str | int):
+    """A list as the command line takes it; the last comma tells one number in a list from a count."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
         return None if value is None else str(value)
-    return ",".join(map(str, value))  # type: ignore[call-overload]
+    return "".join(f"{one}," for one in value)
 
 
 def _text(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -200,7 +200,15 @@ def make(config: Config, hardness: np.ndarray | None = None) -> Plan:
     plan.reference_key = keys.evaluation_key(plan, "reference", [])
     plan.audit_key = keys.audit_key(plan, "reference", [], [])
     plan.rows = [row(plan, name) for name in config.rows()]
+    _require_work([one for one in plan.rows if one.name in map(registry.row_name, config.methods)])
     return plan
+
+
+def _require_work(named: Sequence[Row]) -> None:
+    """Raise UsageError where every method that was named is skipped: a run would show controls only."""
+    if named and all(one.skipped for one in named):
+        reasons = "; ".join(dict.fromkeys(one.skipped for one in named))
+        raise UsageError(f"none of these methods can run: {reasons}; name others with --methods, or another --scenario")
 
 
 def of_originals(config: Config, dataset: Dataset, *, shadows: bool, hardness: np.ndarray | None = None) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -66,6 +67,17 @@ def require_folder(folder: Path, what: str, flag: str) -> None:
         raise UsageError(f"cannot make {what} {folder}: {error.strerror}; choose another with {flag}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"{what} {folder} is not writable; choose another with {flag}")
+
+
+def require_place(folder: Path, what: str, flag: str) -> None:
+    """The same for a folder that is made when there is something to put into it: nothing of it stays behind."""
+    missing = [place for place in (folder, *folder.parents) if not os.path.exists(place)]
+    try:
+        require_folder(folder, what, flag)
+    finally:
+        for place in missing:
+            with contextlib.suppress(OSError):  # it was not made, or something is in it by now
+                place.rmdir()
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -139,10 +151,20 @@ def save_run(folder: Path, run: dict[str, Any]) -> None:
     write_whole(folder / "run.json", (json.dumps(run, indent=1, sort_keys=True) + "\n").encode())
 
 
+def _instead(folder: Path) -> str:
+    """What to do with a folder that is not that of a finished run."""
+    parts = sorted(path.parent.name for path in folder.glob("*/records.csv"))
+    if parts:
+        return f"name one of the runs in it: {', '.join(parts)}"
+    return "repeat the command that was to fill it, or name a results folder"
+
+
 def load(folder: Path) -> Results:
     """Read a results folder. Raises UsageError, in one line, for anything missing or damaged."""
     if not folder.is_dir():
         raise UsageError(f"no results folder at {folder}; run_benchmark.py --out {folder} makes one")
+    if not os.path.exists(folder / "records.csv"):
+        raise UsageError(f"{folder} has no records.csv and so holds no finished run; {_instead(folder)}")
     records = from_csv(folder / "records.csv")
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))

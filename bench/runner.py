@@ -116,16 +116,18 @@ class MethodRunner:
             if run.previous and run.previous.key in failures:
                 failures[run.key] = Failure("failed: the request before it failed")
                 continue
+            missing = not self.store.has(
+                "unlearned", run.key
+            )  # or else only what belongs to it is, which counts itself
             try:
                 self._run(row, run)
             except (StoreError, Damaged):  # a full disk or a damaged entry is not the method's fault
                 raise
             except (Exception, SystemExit) as error:
                 failures[run.key] = Failure(workers.failed(error), "".join(traceback.format_exception(error)))
-            self.progress.done(
-                f"{row.name} repeat {run.repeat} request {run.request.step}"
-                + (" failed" if run.key in failures else "")
-            )
+            if missing:
+                lost = " failed" if run.key in failures else ""
+                self.progress.done(f"{row.name} repeat {run.repeat} request {run.request.step}{lost}")
         return failures
 
     def _run(self, row: Row, run: Run) -> None:

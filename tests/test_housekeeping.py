@@ -125,7 +125,7 @@ def test_prune_removes_what_killed_processes_left_and_not_what_is_being_written(
         "prune --keep old": "old does not note its entries, being of an earlier version; run its command again",
         "prune --keep broken": "broken is incomplete or damaged",
         "size --store nowhere": "no store at nowhere; --store names another",
-        "verify --store ''": "the name of a folder is empty",
+        "verify --store ''": "the name of a file or folder is empty",
         "clean": "invalid choice: 'clean'",
         "": "the following arguments are required",
     }.items(),
