@@ -73,8 +73,8 @@ def of(results: records.Results) -> Baseline:
 
 def write(results: records.Results, path: Path) -> None:
     """Write a run's baseline. Raises UsageError if the file cannot be written, or is something else than a baseline."""
-    if path.exists():
-        _content(path)
+    if path.is_file():
+        _require_baseline(path)
     made = of(results)
     kept = {key: results.run.get(key) for key in ("config_hash", "versions", "seeds", "command")}
     head = json.dumps(
@@ -86,6 +86,16 @@ def write(results: records.Results, path: Path) -> None:
         records.write_whole(path, text.encode())
     except OSError as error:
         raise UsageError(f"cannot write the baseline {path}: {error.strerror}") from error
+
+
+def _require_baseline(path: Path) -> None:
+    """Raise UsageError where writing would overwrite something else."""
+    try:
+        _content(path)
+    except UsageError as error:
+        raise UsageError(
+            f"{path} is there and is no baseline; name another file with --baseline, or delete it"
+        ) from error
 
 
 def read(path: Path) -> Baseline:

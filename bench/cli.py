@@ -31,6 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except OSError as error:  # whatever the system refuses and nothing nearer has told of
+        if error.strerror is None:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        print(f"error: the system refuses a file{where}: {error.strerror}; finished work is kept", file=sys.stderr)
+        return USAGE
 
 
 def _dispatch(words: list[str]) -> int:

@@ -183,7 +183,7 @@ def load_dataset(name: str) -> Dataset:
             dataset = replace(dataset, name=registry.row_name(name)).verified(dataset.digest)
     except UsageError:
         raise
-    except Exception as error:  # a plug-in may return or raise anything
+    except (Exception, SystemExit) as error:  # a plug-in may return or raise anything
         raise UsageError(f"the data set {name} cannot be used: {type(error).__name__}: {error}") from error
     return dataset  # type: ignore[no-any-return]
 

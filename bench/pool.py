@@ -101,7 +101,7 @@ def require_network(name: str, dataset: Dataset, build: Build) -> None:
         if tuple(logits.shape) != (2, classes):
             raise ValueError(f"two images give outputs of shape {list(logits.shape)}, not [2, {classes}]")
         layers.require_sound(model, listed, images)
-    except Exception as error:  # a plug-in may return or raise anything
+    except (Exception, SystemExit) as error:  # a plug-in may return or raise anything
         fault = str(error).split("\n")[0]
         raise UsageError(f"the architecture {name} cannot be used: {type(error).__name__}: {fault}") from error
 
@@ -115,7 +115,7 @@ def _require_size(build: Build, dataset: Dataset) -> None:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, on empty layers
             sizes = [one.numel() for one in build(channels, side, dataset.classes).parameters()]
-    except Exception:  # what cannot be laid out without memory says what is wrong when it is made
+    except (Exception, SystemExit):  # what cannot be laid out without memory says what is wrong when it is made
         return
     if 0 in sizes:
         raise ValueError("it has a layer without weights; make it wider")

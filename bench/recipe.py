@@ -120,7 +120,7 @@ def read_toml(kind: str, name: str, known: Mapping[str, Path]) -> dict[str, Any]
         raise registry.unknown(kind, name, known)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise UsageError(f"cannot read the {kind} {path}: {reason}") from error
 

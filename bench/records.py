@@ -9,7 +9,6 @@ import json
 import math
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import run_file
 from bench.interface import Record, UsageError
 
 COLUMNS = (
@@ -24,17 +24,6 @@ COLUMNS = (
     "value", "low", "high", "n", "status",
 )  # fmt: skip
 # Metrics that depend on the machine: never compared between runs, aside from ratios within one run.
-REQUIRED = (
-    "title",
-    "config_hash",
-    "dataset",
-    "architecture",
-    "scenario",
-    "steps",
-    "methods",
-    "reference_models",
-    "seeds",
-)
 TIMES = ("seconds_request", "seconds_prepare")
 
 
@@ -168,15 +157,21 @@ def load(folder: Path) -> Results:
     records = from_csv(folder / "records.csv")
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        if missing := [key for key in REQUIRED if not isinstance(run, dict) or key not in run]:
-            raise ValueError(f"run.json has no {missing[0]}")
+        run_file.require_sound(run)
         if run.get("records", len(records)) != len(records):
             raise ValueError(f"records.csv has {len(records)} of {run['records']} records")
         with np.load(folder / "samples.npz", allow_pickle=False) as archive:
-            samples = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            samples = {name: _sample(name, archive[name]) for name in archive.files}
+    except Exception as error:  # a damaged file fails in any way
+        fault = " ".join(str(error).split()) or type(error).__name__
         message = (
-            f"results folder {folder} is incomplete or damaged ({error}); run the same command again to rewrite it"
+            f"results folder {folder} is incomplete or damaged ({fault}); run the same command again to rewrite it"
         )
         raise UsageError(message) from error
     return Results(run, records, samples)
+
+
+def _sample(name: str, array: np.ndarray) -> np.ndarray:
+    if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
+        raise ValueError(f"{name} in samples.npz must be numbers [models, samples], got {array.dtype} {array.shape}")
+    return array

@@ -27,7 +27,8 @@ class Budget:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not 1 <= value <= MOST:
-                raise UsageError(f"--{name} must be at least 1 and at most {MOST:,}, got {value}")
+                bound = "at least 1" if value < 1 else f"at most {MOST:,}"
+                raise UsageError(f"--{name} must be {bound}, got {value}")
 
 
 @dataclass(frozen=True)
