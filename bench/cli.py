@@ -266,9 +266,11 @@ def _leaderboard(chosen: argparse.Namespace) -> int:
     if (chosen.out / "run.json").exists():
         raise UsageError(f"{chosen.out} holds the results of a run; choose another folder with --out")
     records.require_place(chosen.out, "the leaderboard's folder", "--out")
-    print(leaderboard.build(chosen.results, chosen.out, chosen.by))
+    text, faults = leaderboard.build(chosen.results, chosen.out, chosen.by)
+    print(text)
+    print("".join(f"left out: {fault}\n" for fault in faults), end="", file=sys.stderr)
     print(f"table, LaTeX, page and diagrams: {chosen.out}", file=sys.stderr)
-    return OK
+    return FAILED if faults else OK
 
 
 ACTS = {

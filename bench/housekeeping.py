@@ -19,6 +19,7 @@ from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]
 from bench import records
 from bench.interface import UsageError
 from bench.store import ASIDE, Damaged, Store
+from reports.numbers import memory
 
 UNITS = {"m": 60, "h": 3600, "d": 86_400}
 AGE = re.compile(r"(\d{1,9})([mhd])")
@@ -53,7 +54,7 @@ def _found(store: Store) -> Iterator[Entry]:
 def listing(store: Store) -> str:
     """A line an entry: kind, key, size and the days since it was used."""
     now = time.time()
-    lines = [[one.kind, one.key, readable(one.size), f"{(now - one.used) / 86_400:.1f}"] for one in entries(store)]
+    lines = [[one.kind, one.key, memory(one.size), f"{(now - one.used) / 86_400:.1f}"] for one in entries(store)]
     return _table(lines, ["kind", "key", "size", "used, days ago"])
 
 
@@ -62,7 +63,7 @@ def sizes(store: Store) -> str:
     found = entries(store)
     kinds = sorted({one.kind for one in found})
     groups = [(kind, [one for one in found if one.kind == kind]) for kind in kinds] + [("all", found)]
-    return _table([[kind, len(own), readable(_bytes(own))] for kind, own in groups], ["kind", "entries", "size"])
+    return _table([[kind, len(own), memory(_bytes(own))] for kind, own in groups], ["kind", "entries", "size"])
 
 
 def verify(store: Store) -> tuple[str, int]:
@@ -113,7 +114,7 @@ def prune(store: Store, keep: Sequence[str], *, dry_run: bool) -> str:
             path.unlink(missing_ok=True)
     verb = "would remove" if dry_run else "removed"
     useless = f", and {len(left)} useless files" if left else ""
-    return f"{verb} {len(gone)} of {len(found)} entries, {readable(_bytes(gone))}{useless}"
+    return f"{verb} {len(gone)} of {len(found)} entries, {memory(_bytes(gone))}{useless}"
 
 
 def _kept(keep: Sequence[str], there: Collection[str]) -> tuple[set[str], float, set[tuple[str, str]]]:
@@ -159,15 +160,6 @@ def _useless(store: Store) -> list[Path]:
 
 def _bytes(found: Sequence[Entry]) -> int:
     return sum(one.size for one in found)
-
-
-def readable(size: float) -> str:
-    """Bytes as `3.2 MiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 def _table(lines: Sequence[Sequence[object]], heads: Sequence[str]) -> str:

@@ -76,6 +76,8 @@ def run(
         UsageError: something asked for is impossible, or pandas is not installed; nothing has been computed then.
     """
     _pandas()  # before any work
+    if set is not None and not isinstance(set, Mapping):
+        raise UsageError(f'set must be a table such as {{"pgu.gamma": 0.9}}, got {set!r}')
     flags = {
         "scenario": scenario, "methods": _listed(methods), "seeds": _listed(seeds), "attacks": _listed(attacks),
         "preset": preset, "dataset": dataset, "architecture": architecture, "recipe": recipe, "device": device,

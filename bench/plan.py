@@ -239,7 +239,7 @@ def row(plan: Plan, name: str) -> Row:
     method = plan.config.method(name)
     scenario = plan.config.scenario
     if scenario not in method.supports:
-        supported = ", ".join(method.supports)
+        supported = ", ".join(method.supports) or "none"
         return Row(name, method, (), f"{name} does not support {scenario} (it supports {supported})")
     if reason := method.refuses(scenario):
         return Row(name, method, (), reason)

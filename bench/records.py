@@ -172,6 +172,6 @@ def load(folder: Path) -> Results:
 
 
 def _sample(name: str, array: np.ndarray) -> np.ndarray:
-    if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
+    if array.ndim != 2 or array.dtype.kind != "f":
         raise ValueError(f"{name} in samples.npz must be numbers [models, samples], got {array.dtype} {array.shape}")
     return array

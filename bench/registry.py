@@ -153,7 +153,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
     singular = {"methods": "method", "attacks": "attack", "datasets": "data set", "architectures": "architecture"}
-    return UsageError(f"unknown {singular.get(kind, kind)} '{name}'; {hint}known: {', '.join(known)}")
+    return UsageError(f"unknown {singular.get(kind, kind)} '{name}'; {hint}known: {', '.join(known) or 'none'}")
 
 
 def _files(kind: str) -> list[Path]:

@@ -158,11 +158,11 @@ def memory(value: float) -> str:
     """Bytes in the largest binary unit that leaves a number above 1."""
     if math.isnan(value):
         return MISSING
-    for unit in ("B", "KiB", "MiB"):
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:
             return f"{significant(value)} {unit}"
         value /= 1024
-    return f"{significant(value)} GiB"
+    return f"{significant(value)} TiB"
 
 
 WRECKED = ("diverged", "collapsed", "failed")
