@@ -155,9 +155,11 @@ def count(value: float) -> str:
 
 
 def memory(value: float) -> str:
-    """Bytes in the largest binary unit that leaves a number above 1."""
+    """Bytes in the largest binary unit that leaves a number above 1, single ones as a whole number."""
     if math.isnan(value):
         return MISSING
+    if value < 1024:
+        return f"{value:.0f} B"
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:
             return f"{significant(value)} {unit}"
