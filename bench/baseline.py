@@ -104,7 +104,7 @@ def read(path: Path) -> Baseline:
     try:
         numbers = [_number(entry) for entry in content["numbers"]]
         verdicts = {str(name): str(word) for name, word in (content.get("verdicts") or {}).items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, error) from error
     # A file of an earlier version may hold numbers that are no longer compared.
     return Baseline(content["config"], {one.place: one for one in numbers if _compared(one.metric)}, verdicts)
@@ -136,7 +136,7 @@ def _content(path: Path) -> dict[str, Any]:
         raise UsageError(f"no baseline at {path}; write one with --update-baseline") from error
     except OSError as error:
         raise UsageError(f"cannot read the baseline {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, error) from error
 
 

@@ -126,7 +126,7 @@ def _kept(keep: Sequence[str], there: Collection[str]) -> tuple[set[str], float,
             kinds.add(word)
         elif age := AGE.fullmatch(word):
             since = min(since, time.time() - int(age[1]) * UNITS[age[2]])
-        elif word.strip() and Path(word).is_dir():
+        elif word.strip() and os.path.isdir(word):
             keys |= _needed(Path(word))
         else:
             known = ", ".join(sorted(there)) or "none yet"
