@@ -23,8 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signals.listen()
         return _dispatch(words)
     except UsageError as error:
-        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return USAGE
+        return _refused(str(error))
     except KeyboardInterrupt:
         print("interrupted; finished work is in the store, the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
@@ -35,8 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.strerror is None:
             raise
         where = f" {error.filename}" if error.filename else ""
-        print(f"error: the system refuses a file{where}: {error.strerror}; finished work is kept", file=sys.stderr)
-        return USAGE
+        return _refused(f"the system refuses a file{where}: {error.strerror}; finished work is kept")
+
+
+def _refused(reason: str) -> int:
+    """Print the one line of an error, without what a terminal would take for a command."""
+    print("error: " + "".join(one if one.isprintable() else " " for one in reason), file=sys.stderr)
+    return USAGE
 
 
 def _dispatch(words: list[str]) -> int:

@@ -73,7 +73,7 @@ class Attack(_Part):
     """An attack of the audit."""
 
     name: str
-    knows: str = ""
+    knows: str
     labels_only: bool = False
     summary: str = ""
     cite: str = ""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
-import pickle
 import shutil
 from pathlib import Path
 
+import cifar_batches
 import numpy as np
 import pictures
 from safetensors.torch import save
 
 from bench import baseline, records, registry, training
-from bench.datasets import cifar10
 from bench.preset import NOTHING
 from bench.store import Store
 from tests.fabricated import fabricate
@@ -80,19 +79,9 @@ def weights(seed: int = 0, architecture: str = "digits_cnn") -> bytes:
     return save(training.weights_of(training.new_model(registry.function("architectures", architecture), digits, seed)))
 
 
-def batch(number: int, images: int = 20) -> bytes:
-    """A batch of CIFAR-10, as the published ones are written, of few images."""
-    rng = np.random.default_rng(number)
-    content = {
-        b"data": rng.integers(0, 256, (images, 3072)).astype(np.uint8),
-        b"labels": list(range(10)) * (images // 10),
-    }
-    return pickle.dumps(content, protocol=2)
-
-
 def data(folder: Path) -> None:
     """Three data sets of few images, each in its own folder."""
-    pictures.write(folder / "cifar" / cifar10.SOURCE.folder, {name: batch(i) for i, name in enumerate(cifar10.MD5)})
+    cifar_batches.write(folder / "cifar")
     pictures.write(folder / "tiny" / "tiny-imagenet-200", pictures.tiny())
     pictures.write(folder / "own", pictures.own())
 
