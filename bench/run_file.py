@@ -11,6 +11,12 @@ from bench.interface import SCENARIOS
 
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Table = dict[str, Any]
+SIDES = (
+    "retrained_fit",
+    "retrained_test",
+    "unlearned_fit",
+    "unlearned_test",
+)  # models that attacks learn from or judge
 
 
 class _Part(BaseModel):
@@ -90,6 +96,14 @@ class Audit(_Part):
     margin: float = Field(default=0.05, gt=0, lt=0.5)
     models: dict[str, Count] = {}
     attacks: list[Attack] = []
+
+    @model_validator(mode="after")
+    def _whole(self) -> Audit:
+        if self.headline and not (self.headline in self.family and "margin" in self.model_fields_set):
+            raise ValueError(f"{self.headline} decides, but is not in family, or there is no margin")
+        if (self.headline or self.models) and (missing := [name for name in SIDES if name not in self.models]):
+            raise ValueError(f"models has no {missing[0]}")
+        return self
 
 
 class Memorization(_Part):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cifar_batches import PER_BATCH, batch, dumps, write
+from cifar_batches import PER_BATCH, batch, dumps, pack, write
 
 from bench import cli, config, datasets, loop, readouts, registry, training
 from bench import recipe as recipe_module
