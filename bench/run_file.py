@@ -16,7 +16,7 @@ SIDES = (
     "retrained_test",
     "unlearned_fit",
     "unlearned_test",
-)  # models that attacks learn from or judge
+)  # of models
 
 
 class _Part(BaseModel):

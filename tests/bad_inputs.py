@@ -119,6 +119,7 @@ TYPED = [
     Bad("--recipe fast", "digits_cnn has no recipe 'fast', only .*; give it one with --recipe FILE.toml"),
     Bad("--device gpu", "unknown device 'gpu'; use cpu, cuda, cuda:N or mps"),
     Bad("--device cuda:99", "cannot use the device cuda:99: .*--device cpu always works"),
+    Bad("--device cuda:x", "cannot use the device cuda:x: .*--device cpu always works"),
     Bad("--time-limit nan", "--time-limit must be a number of seconds above 0"),
     Bad("--jobs 0", "--jobs must be at least 1, got 0"),
     Bad("--store mine.py", "cannot make the store mine.py: File exists; choose another with --store"),
