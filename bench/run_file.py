@@ -101,7 +101,7 @@ class Audit(_Part):
     def _whole(self) -> Audit:
         if self.headline and not (self.headline in self.family and "margin" in self.model_fields_set):
             raise ValueError(f"{self.headline} decides, but is not in family, or there is no margin")
-        if (self.headline or self.models) and (missing := [name for name in SIDES if name not in self.models]):
+        if (self.attacks or self.models) and (missing := [name for name in SIDES if name not in self.models]):
             raise ValueError(f"models has no {missing[0]}")
         return self
 
