@@ -3,7 +3,10 @@
 
 import sys
 
-from bench.cli import main
+try:
+    from bench.cli import main
+except KeyboardInterrupt:  # before anything was begun
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(main())

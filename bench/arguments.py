@@ -13,6 +13,8 @@ from bench.interface import SCENARIOS, UsageError
 
 VERBS = ("run", "audit", "tune", "list", "check", "report", "compare", "leaderboard", "store")
 CRITERIA = ("attack", "forget", "test", "cost")  # as in reports.cells, which is slower to import
+CLUSTERS = ("dask", "ray")
+BACKENDS = ("local", "loky", *CLUSTERS)
 CELL_FLAGS = ("scenario", "methods", "dataset", "architecture", "width", "recipe", "device", "time_limit")
 RUN_FLAGS = (*CELL_FLAGS, "attacks", "audit", "seeds")
 BUDGET_FLAGS = ("trials", "draws", "originals")
@@ -236,6 +238,16 @@ def _add_cell(verb: argparse.ArgumentParser, *, base: str, scenario: bool = True
     verb.add_argument("--download", action="store_true", help="get a published data set that is not in that folder")
     verb.add_argument("--time-limit", metavar="SECONDS", help="of a request, for methods that watch the clock (PGU)")
     verb.add_argument("--jobs", type=int, default=_cores(), help="processes that train models (default: %(default)s)")
+    verb.add_argument(
+        "--backend", choices=BACKENDS, default="local",
+        help="what carries models and shadow runs out: processes forked here (local), started anew here (loky), or the "
+        "workers of a Dask or Ray cluster (default: %(default)s)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--scheduler", default="", metavar="ADDRESS",
+        help="of the Dask or Ray cluster, such as tcp://host:8786; without it, one of --jobs workers is started here",
+    )  # fmt: skip
+    verb.add_argument("--per-gpu", type=int, default=1, help="processes for every GPU, with loky and ray (default: 1)")
     _add_store_folder(verb)
 
 

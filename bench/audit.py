@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import sys
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from bench import comparison, distances, roc, workers
-from bench.attack import Attack, Known, Seen
-from bench.examination import Arrays, Examiner, Sides, Single, distinct, noted
+from bench import claims, cluster, comparison, pool, workers
+from bench.attack import Attack
+from bench.auditor import Auditor, Lean
+from bench.examination import Arrays
 from bench.interface import Record
-from bench.observation import Observer
-from bench.plan import Model, Plan, Row, Run
+from bench.plan import Plan, Row
 from bench.progress import Progress
-from bench.seeds import derive
 from bench.store import Store
 
 
@@ -31,7 +30,9 @@ def collect(
         return [], {}
     auditor = Auditor(plan, store, failures)
     rows = [row for row in plan.rows if not row.skipped]
-    _share_out(auditor, rows, jobs, progress)
+    todo = sum(not store.has("audit", where) for where in (plan.audit_key, *(row.audit_key for row in rows)))
+    with progress.stage("audit", todo * len(plan.originals), workers.hands(jobs, "cpu", todo)):
+        _share_out(auditor, rows, jobs, progress)
     records, arrays = auditor.pool()
     compared: dict[str, np.ndarray] = {}
     for row in rows:
@@ -50,35 +51,72 @@ def _share_out(auditor: Auditor, rows: Sequence[Row], jobs: int, progress: Progr
     """Audit what the store lacks, first the pool and then the rows, on several processes where they can be forked.
 
     They are forked before this process has used a library with threads of its own, which a fork would not survive.
+    Workers of a cluster read the store, if they see it; sending them the outputs of all models would cost too much.
     """
-    global _auditor
-    pool = [] if auditor.store.has("audit", auditor.plan.audit_key) else [-1]
+    first = [] if auditor.store.has("audit", auditor.plan.audit_key) else [-1]
     todo = [at for at, row in enumerate(rows) if auditor.whole(row) and not auditor.store.has("audit", row.audit_key)]
-    total = len(pool) + len(todo)
+    total = len(first) + len(todo)
     report = workers.counted(total, lambda finished: progress.done(f"audited {finished} of {total} rows"))
-    if not total or sys.platform != "linux" or jobs < 2:
-        for at in [*pool, *todo]:
-            auditor.work(at)
-            report()
-        return
+    stages, there = (first, todo), cluster.joined()
+    if there is not None and there.shared:
+        work = functools.partial(_sent, auditor.lean())
+        for stage in stages:
+            workers.share_out(work, stage, auditor.store, jobs, "cpu", report)
+    elif not total or sys.platform != "linux" or jobs < 2 or there is not None:
+        for stage in stages:
+            claims.share_out(functools.partial(_in_turn, auditor, report), stage)
+    else:
+        _fork(auditor, stages, jobs, report)
+
+
+def _in_turn(auditor: Auditor, report: Callable[[], None], stage: Sequence[int], wait: bool) -> list[str | None]:
+    """Audit in this process."""
+    found = []
+    for at in stage:
+        found.append(auditor.work(at, wait=wait))
+        report()
+    return found
+
+
+def _fork(auditor: Auditor, stages: Sequence[Sequence[int]], jobs: int, report: Callable[[], None]) -> None:
+    """Audit on processes that inherit what this one has read."""
+    global _auditor
     import joblib
+
+    def carry(stage: Sequence[int], wait: bool) -> list[str | None]:
+        return list(parallel(joblib.delayed(_work)(at, wait=wait) for at in stage))
 
     _auditor = auditor
     auditor.load()
     try:
         with workers.processes(jobs, "cpu", report) as parallel:
-            for stage in (pool, todo):
+            for stage in stages:
                 if stage:
-                    parallel(joblib.delayed(_work)(at) for at in stage)
+                    claims.share_out(carry, stage)
     finally:
         _auditor = None
 
 
-def _work(at: int) -> None:
-    """`Auditor.work` in a worker process."""
+def _work(at: int, *, wait: bool) -> str | None:
+    """`Auditor.work` in a forked process."""
     workers.begin()
     assert _auditor is not None
-    _auditor.work(at)
+    return _auditor.work(at, wait=wait)
+
+
+_received: dict[str, Auditor] = {}  # the last one, which has read what rows share
+
+
+def _sent(lean: Lean, at: int, store: Store, *, wait: bool) -> str | None:
+    """`Auditor.work` in a worker of a cluster."""
+    workers.begin()
+    if lean.name not in _received:
+        _received.clear()
+        data = pool.loaded(lean.plan.config.dataset, test=True)
+        auditor = Auditor(replace(lean.plan, dataset=data), store, lean.failures)
+        auditor.untouched = lean.untouched
+        _received[lean.name] = auditor
+    return _received[lean.name].work(at, wait=wait)
 
 
 def headline(attacks: Mapping[str, Attack]) -> str:
@@ -102,118 +140,6 @@ def sizes(plan: Plan) -> dict[str, int]:
     }
 
 
-class Auditor:
-    """Audits the rows of a plan; the pool's models are read on first need and shared."""
-
-    def __init__(self, plan: Plan, store: Store, failures: Mapping[str, str]) -> None:
-        self.plan, self.store, self.failures = plan, store, failures
-        self.observer = Observer(plan, store)
-        config = plan.config
-        self.examiner = Examiner(plan.attacks(), config.audit.margin, len(plan.requests) - 1, config.seed)
-
-    @cached_property
-    def retrained(self) -> Seen:
-        """All retrained models, shadows first."""
-        return self._whole(self.plan.retrained[-1])
-
-    @cached_property
-    def originals(self) -> Seen:
-        """All originals, shadows first."""
-        return self._whole(self.plan.originals)
-
-    def _whole(self, pool: list[Model]) -> Seen:
-        return self.observer.models(self.plan.of(pool, [*self.plan.shadows(), *self.plan.config.seeds]))
-
-    def work(self, at: int) -> None:
-        """Audit the pool (-1) or the row of this number among those that are not skipped, and keep what is found."""
-        if at < 0:
-            self.pool()
-        else:
-            self.row([row for row in self.plan.rows if not row.skipped][at])
-
-    def load(self) -> None:
-        """Read the models that several rows need."""
-        _ = self.retrained, self.originals
-
-    def _taught(self) -> dict[str, Arrays]:
-        """What attacks that know originals have learned from the shadows, kept in the store."""
-        shadows, found = slice(len(self.plan.shadows())), {}
-        for name, key in self.plan.attack_keys.items():
-            if not self.store.has("attack", key):
-                sides = [side.only(shadows) for side in (self.originals, self.retrained)]
-                members, others = (side.only(side.finite()) for side in sides)
-                known = Known(members, others, self.plan.config.shadow.validation)
-                with self.examiner.errors(name):
-                    fitted = self.examiner.attacks[name].fit(known, derive(self.plan.config.seed, "attack") % 2**31)
-                self.store.put("attack", key, fitted, {})
-            found[name] = self.store.get("attack", key)[0]
-        return found
-
-    def _usual(self) -> dict[str, Single]:
-        """What attacks on single models make of the retrained ones, kept with the audit of the pool."""
-        arrays, meta = self.store.get("audit", self.plan.audit_key)
-        known = [name for name, attack in self.examiner.attacks.items() if attack.knows == "model"]
-        return {name: Single(*_unpacked(arrays, name), status=meta["usual"][name]) for name in known}
-
-    def pool(self) -> tuple[list[Record], Arrays]:
-        """Floors: one half of the retrained models against the other, as if a method had made it."""
-        if self.store.has("audit", self.plan.audit_key):
-            return _load(self.store, self.plan.audit_key)
-        examiner, records, arrays = self.examiner, list[Record](), Arrays()
-        fine = self.retrained.only(self.retrained.finite())
-        halves = Sides(fine.only(slice(0, None, 2)), fine.only(slice(1, None, 2)))
-        floor, _, copies = distinct(halves)
-        taught, usual = self._taught(), {}
-        for name, attack in examiner.attacks.items():
-            if attack.knows == "unlearned":
-                records += noted(examiner.numbers("reference", name, examiner.learned(name, floor), floor), copies)
-            elif attack.knows == "model":
-                usual[name] = examiner.single(name, self.retrained)
-                records += examiner.single_numbers("reference", name, usual[name])
-                arrays |= {f"usual/{name}/area": usual[name].area.models, f"usual/{name}/rate": usual[name].rates}
-            else:
-                last = self.retrained.only(slice(len(self.plan.shadows()), None))
-                arrays[f"negatives:{name}"] = examiner.judge(name, taught[name], last, last).negatives
-        made = len(self.plan.unlearned()) + len(self.plan.config.seeds)
-        records += distances.floor(self.retrained, made, examiner.step)
-        _save(self.store, self.plan.audit_key, records, arrays, {name: one.status for name, one in usual.items()})
-        return _load(self.store, self.plan.audit_key)
-
-    def whole(self, row: Row) -> bool:
-        """Whether no run of a row has failed."""
-        return not any(run.key in self.failures for run in _last_runs(row))
-
-    def row(self, row: Row) -> tuple[list[Record], Arrays]:
-        """Records and scores of one method; runs that failed are left out, and then nothing is kept."""
-        whole = self.whole(row)
-        if whole and self.store.has("audit", row.audit_key):
-            return _load(self.store, row.audit_key)
-        shadows = [chain[-1] for chain in row.shadows if chain[-1].key not in self.failures]
-        repeats = [run for run in row.runs if run.last and run.key not in self.failures]
-        if not repeats:
-            return [], {}
-        unlearned = self._untouched() if row.method.identity else self.observer.runs(shadows, repeats)
-        shadows_only = self.originals.only(slice(len(self.plan.shadows())))
-        sides = Sides(unlearned, self.retrained, tuple(str(run.repeat) for run in repeats), shadows_only)
-        last = len(self.plan.config.seeds)
-        records, arrays = self.examiner.examine(row.name, sides, self._taught(), self._usual(), last)
-        if gone := sum(run.key in self.failures for run in _last_runs(row)):
-            records = noted(records, f"{gone} of {len(_last_runs(row))} failed")
-        if whole:
-            _save(self.store, row.audit_key, records, arrays)
-        return records, arrays
-
-    def _untouched(self) -> Seen:
-        """The originals that other methods start from, in the same order."""
-        total, shadows = len(self.originals), len(self.plan.shadows())
-        return self.originals.only(np.array([*range(len(self.plan.unlearned())), *range(shadows, total)]))
-
-
-def _last_runs(row: Row) -> list[Run]:
-    """The runs whose models are audited."""
-    return [*(chain[-1] for chain in row.shadows), *(run for run in row.runs if run.last)]
-
-
 def _compared(plan: Plan, areas: Mapping[str, np.ndarray]) -> list[Record]:
     """How the methods rank by the headline's area, model by model, since they started from the same originals."""
     sizes = {len(values) for values in areas.values()}
@@ -226,21 +152,3 @@ def _compared(plan: Plan, areas: Mapping[str, np.ndarray]) -> list[Record]:
         records.append(Record(*place, "compared_rank", one.rank, n=one.n))
         records.append(Record(*place, "compared_p", one.p, n=one.n))
     return records
-
-
-def _save(
-    store: Store, key: str, records: Sequence[Record], arrays: Arrays, usual: Mapping[str, str] | None = None
-) -> None:
-    meta = {"records": [dataclasses.astuple(record) for record in records], "usual": dict(usual or {})}
-    store.put("audit", key, arrays, meta)
-
-
-def _load(store: Store, key: str) -> tuple[list[Record], Arrays]:
-    arrays, meta = store.get("audit", key)
-    shown = {name: array for name, array in arrays.items() if not name.startswith("usual/")}
-    return [Record(*values) for values in meta["records"]], shown
-
-
-def _unpacked(arrays: Arrays, name: str) -> tuple[roc.Area, np.ndarray]:
-    """The areas and rates of an attack on single models as `Auditor.pool` keeps them."""
-    return roc.of_models(arrays[f"usual/{name}/area"]), arrays[f"usual/{name}/rate"]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib
+import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import (
+    claims,
     description,
     given,
+    history,
     machine,
     memorization,
     plan,
@@ -21,9 +25,11 @@ from bench import (
     runner,
     shadows,
     store,
+    streams,
 )
 from bench.config import Config
-from bench.progress import Progress
+from bench.interface import UsageError
+from bench.progress import Progress, Spent
 
 
 def run(
@@ -35,22 +41,35 @@ def run(
     Returns:
         The table as Markdown, and whether any run of a method failed.
     """
-    clock = runner.Clock()
+    clock, start, spent = runner.Clock(), time.perf_counter(), dict[str, Spent]()
     with clock.phase("plan"):
         planned = memorization.outline(config)
     machine.require_device(config.device)
     weights = given.fitted(planned, weights)
     pool.require_trainable(planned, store.Store(store_folder, create=False))
     entries = store.Store(store_folder)
-    print(first_line(planned), flush=True)
-    if config.scenario_settings.needs_hardness:
-        with clock.phase("train"):
-            planned = memorization.scored(planned, entries, jobs, force=force)
-    planned.rows += [given.row(planned, weights, name)] if weights else []
-    if force:
-        for _, kind, key in planned.jobs():
-            entries.drop(kind, key)
-    results = entries.mending(lambda: _carry_out(planned, entries, jobs, clock, command, weights))
+    streams.tell(first_line(planned), sys.stdout)
+    with claims.at_work(entries):
+        if config.scenario_settings.needs_hardness:
+            with clock.phase("train"):
+                planned = memorization.scored(planned, entries, jobs, force=force)
+        planned.rows += [given.row(planned, weights, name)] if weights else []
+        if force:
+            for _, kind, key in planned.jobs():
+                entries.drop(kind, key)
+        results = entries.mending(lambda: _carry_out(planned, entries, jobs, clock, command, weights, spent))
+    try:
+        text = _report(out, results, clock)
+    except OSError as error:
+        hint = "finished work is in the store, the same command goes on from there"
+        raise UsageError(f"cannot write the results into {out}: {error.strerror or error}; {hint}") from error
+    history.note(entries, planned, spent, time.perf_counter() - start)
+    methods = results.run["methods"]
+    return text, any(one["status"].startswith("failed") or one["lost_for_attacks"] for one in methods)
+
+
+def _report(out: Path, results: records.Results, clock: runner.Clock) -> str:
+    """Write the results folder; returns the table as Markdown."""
     records.save(out, results)
     with clock.phase("report"), registry.no_lazy_torch():
         import reports
@@ -58,8 +77,7 @@ def run(
         text = reports.build(out)
     results.run["seconds_report"] = round(clock.seconds["report"], 3)
     records.save_run(out, results.run)
-    methods = results.run["methods"]
-    return text, any(one["status"].startswith("failed") or one["lost_for_attacks"] for one in methods)
+    return text
 
 
 def run_parts(
@@ -76,9 +94,9 @@ def run_parts(
         memorization.outline(config)
     failed = False
     for folder, config in configs.items():
-        print(f"\n=== {folder} ===\n", flush=True)
+        streams.tell(f"\n=== {folder} ===\n", sys.stdout)
         text, lost = run(config, store_folder, out / folder, jobs=jobs, force=force, command=command)
-        print(text, flush=True)
+        streams.tell(text, sys.stdout)
         failed = failed or lost
     with registry.no_lazy_torch():
         import reports
@@ -88,9 +106,9 @@ def run_parts(
 
 def _carry_out(
     planned: plan.Plan, entries: store.Store, jobs: int, clock: runner.Clock, command: str,
-    weights: Sequence[given.Weights],
+    weights: Sequence[given.Weights], spent: dict[str, Spent],
 ) -> records.Results:  # fmt: skip
-    """Do what is missing. Raises Damaged where an entry that is read is not whole."""
+    """Do what is missing; `spent` gets what that took. Raises Damaged where an entry that is read is not whole."""
     from bench import audit, deep_records, evaluation
 
     with Progress(runner.missing(planned, entries)) as progress:
@@ -109,11 +127,13 @@ def _carry_out(
             shadows.look(planned, entries, list(reasons), jobs, progress)
         with clock.phase("audit weights"):
             found = deep_records.carry_out(planned, entries, jobs, progress)
-        with clock.phase("read out"):
+        left = sum(kind == "evaluation" and not entries.has(kind, key) for _, kind, key in planned.jobs())
+        with clock.phase("read out"), progress.stage("read out", left):
             numbers, samples = evaluation.collect(planned, entries, reasons, progress)
         with clock.phase("attack"):
             told, scores = audit.collect(planned, entries, reasons, jobs, progress)
             numbers, samples = numbers + told + found, samples | scores
+    spent |= progress.spent
     told_of = description.describe(planned, entries, reasons, clock, command)
     return records.Results(told_of, numbers, samples, runner.tracebacks(planned, failures))
 
@@ -146,58 +166,6 @@ def first_line(planned: plan.Plan) -> str:
     if Path(config.preset).stem.startswith("paper-"):
         return line
     return f"{line}; for the paper's setting: --preset {PAPER[config.scenario]}"
-
-
-def preview(
-    config: Config, store_folder: Path, jobs: int, name: str = "", weights: Sequence[given.Weights] = ()
-) -> str:
-    """What a run would do: the jobs by stage, what the store has, and an estimated time. Writes nothing."""
-    entries = store.Store(store_folder, create=False)
-    planned, first = memorization.foreseen(config, entries)
-    weights = given.fitted(planned, weights)
-    planned.rows += [given.row(planned, weights, name)] if weights else []
-    one_model = _seconds_per_model(planned, entries)
-    lines, total = [first_line(planned), ""], FIXED
-    for stage, found in _stages([*first, *planned.jobs()], entries).items():
-        kinds = [kind for (kind, _), there in found.items() if not there]
-        lines.append(f"{stage:36} {len(found):5} jobs, {len(found) - len(kinds):5} in the store")
-        if one_model is not None:
-            work = sum(one_model * TIMES_A_MODEL.get(kind, 0.0) + SECONDS.get(kind, 0.0) for kind in kinds)
-            total += work / (jobs if stage.startswith(("train", "unlearn for")) else 1)
-            lines[-1] += f", {work:8.1f} s of work to do"
-    if first:
-        lines.append(f"{len(first) - 1} half models must be trained first: only then is known which samples must go")
-    lines += [f"skip {row.name}: {row.skipped}" for row in planned.rows if row.skipped]
-    unknown = "no estimate of the time: this store has no finished model of this network and recipe to go by"
-    lines.append(
-        f"\nabout {total:.0f} s on {jobs} processes, a rough estimate" if one_model is not None else f"\n{unknown}"
-    )
-    return "\n".join(lines)
-
-
-# What jobs take, in trainings of one model (by the engine that trains many) and in seconds; measured on the digits.
-TIMES_A_MODEL = {"model": 1.0, "prepared": 0.3, "unlearned": 3.0, "shadow": 3.0}
-SECONDS = {"attack": 1.5, "evaluation": 0.05, "audit": 2.0}
-FIXED = 5.0  # imports, tables, figures and the page
-
-
-def _stages(jobs: Iterable[tuple[str, str, str]], entries: store.Store) -> dict[str, dict[tuple[str, str], bool]]:
-    """Per stage, whether the store has each entry."""
-    stages: dict[str, dict[tuple[str, str], bool]] = {}
-    for stage, kind, key in jobs:
-        stages.setdefault(stage, {})[kind, key] = entries.has(kind, key)
-    return stages
-
-
-def _seconds_per_model(planned: plan.Plan, entries: store.Store) -> float | None:
-    """Seconds that training one model takes: as a finished one of this plan did, or as known for the digits."""
-    done = next((model.key for model in planned.models() if entries.has("model", model.key)), None)
-    if done is not None:
-        with contextlib.suppress(store.Damaged):
-            return float(entries.meta("model", done)["seconds"])
-    if (planned.config.dataset, planned.config.architecture) != ("digits", "digits_cnn"):
-        return None
-    return 12e-6 * len(planned.labels) * planned.config.recipe.epochs
 
 
 def prepare_parts(preset: str, configs: Mapping[str, Config], out: Path | None) -> Path:

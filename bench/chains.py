@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from bench import pool, registry, runner
+from bench import claims, pool, registry, runner
 from bench.interface import Method, State
 from bench.plan import Place, Run
 from bench.store import Store
@@ -45,17 +45,32 @@ def follow(
         yield run, done, model
 
 
+class Chained(Protocol):
+    """A task that follows runs."""
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """They, in order."""
+
+
+def reads(job: Chained) -> list[tuple[str, str]]:
+    """Kinds and keys of the entries that following a job's runs may read."""
+    first = job.runs[0]
+    return [("model", first.original.key), *([("prepared", first.prepared)] if first.prepared else [])]
+
+
 def _prepared(setting: Setting, run: Run, method: Method, model: nn.Module, entries: Store, *, keep: bool) -> State:
     from bench import unlearning
 
     if run.prepared is None:
         return {}
-    if not entries.has("prepared", run.prepared):
-        made = unlearning.prepare(setting, run.method, method, model, run.original.seed)
+    prepare = functools.partial(unlearning.prepare, setting, run.method, method, model, run.original.seed)
+    key = run.prepared
+    if not entries.has("prepared", key):
         if not (keep and method.prepares_with is not None):
-            return made[0]
-        runner.keep_prepared(entries, run.prepared, *made)
-    return runner.prepared(entries, run.prepared, setting.device)
+            return prepare()[0]
+        claims.once(entries, "prepared", key, lambda: runner.keep_prepared(entries, key, *prepare()))
+    return runner.prepared(entries, key, setting.device)
 
 
 @functools.cache

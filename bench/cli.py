@@ -3,43 +3,49 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import signals
-from bench.arguments import CELL_FLAGS, RUN_FLAGS, VERBS, parser, retyped
+from bench import refusals, signals, streams
+from bench.arguments import CELL_FLAGS, CLUSTERS, RUN_FLAGS, VERBS, parser, retyped
 from bench.interface import UsageError
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USAGE = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        streams.open_missing()
         signals.listen()
-        return _dispatch(words)
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
     except UsageError as error:
         return _refused(str(error))
     except KeyboardInterrupt:
-        print("interrupted; finished work is in the store, the same command goes on from there", file=sys.stderr)
-        return INTERRUPTED
+        line = "interrupted; finished work is in the store, the same command goes on from there"
+        streams.tell(line, sys.stderr)
+        return signals.INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.close(sys.stdout)
         return OK
-    except OSError as error:  # whatever the system refuses and nothing nearer has told of
-        if error.strerror is None:
+    except (OSError, MemoryError, RuntimeError) as error:
+        if not (reason := refusals.reason(error)):
             raise
-        where = f" {error.filename}" if error.filename else ""
-        return _refused(f"the system refuses a file{where}: {error.strerror}; finished work is kept")
+        _refused(reason)
+        streams.close(sys.stdout)  # it may be what is full
+        return USAGE
 
 
 def _refused(reason: str) -> int:
     """Print the one line of an error, without what a terminal would take for a command."""
-    print("error: " + "".join(one if one.isprintable() else " " for one in reason), file=sys.stderr)
+    streams.tell("error: " + "".join(one if one.isprintable() else " " for one in reason), sys.stderr)
     return USAGE
 
 
@@ -61,10 +67,10 @@ def _run(chosen: argparse.Namespace) -> int:
     if preset.parts(chosen.preset):
         return _run_parts(chosen, _flags(chosen))
     if chosen.dry_run:
-        from bench import benchmark, config
+        from bench import config, forecast
 
         resolved = config.resolve(chosen.preset, _flags(chosen), chosen.changes)
-        print(benchmark.preview(resolved, chosen.store, chosen.jobs))
+        print(forecast.preview(resolved, chosen.store, chosen.jobs))
         return OK
     text, failed, out = run_one(chosen)
     return _finish(chosen, text, out, failed=failed)
@@ -78,10 +84,22 @@ def run_one(chosen: argparse.Namespace) -> tuple[str, bool, Path]:
     from bench import benchmark
 
     out = benchmark.prepare_out(resolved, chosen.out)
-    text, failed = benchmark.run(
-        resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen)
-    )
+    with workplace(chosen, resolved.device):
+        text, failed = benchmark.run(
+            resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen)
+        )
     return text, failed, out
+
+
+def workplace(chosen: argparse.Namespace, device: str) -> contextlib.AbstractContextManager[None]:
+    """Where the tasks of a command are carried out: processes of this machine, or a cluster."""
+    if chosen.backend == "local":
+        return contextlib.nullcontext()
+    from bench import engines
+
+    return engines.join(
+        chosen.backend, chosen.scheduler, chosen.jobs, chosen.store, device=device, per_gpu=chosen.per_gpu
+    )
 
 
 def _flags(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -91,7 +109,8 @@ def _flags(chosen: argparse.Namespace) -> dict[str, Any]:
 def _tell_paper(out: Path) -> None:
     """Say where the paper's tables and figures are, if any were made."""
     if (out / "paper.tex").exists():
-        print(f"the paper's tables and figures in its own layout: {out / 'paper.md'} and paper.tex", file=sys.stderr)
+        line = f"the paper's tables and figures in its own layout: {out / 'paper.md'} and paper.tex"
+        streams.tell(line, sys.stderr)
 
 
 def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
@@ -99,25 +118,26 @@ def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
     from bench import parts
 
     found = parts.resolve(chosen.preset, flags, chosen.changes)
-    from bench import benchmark
+    from bench import benchmark, forecast
 
     if chosen.dry_run:
         for folder, one in found.items():
-            print(f"=== {folder} ===\n{benchmark.preview(one, chosen.store, chosen.jobs)}\n", flush=True)
+            print(f"=== {folder} ===\n{forecast.preview(one, chosen.store, chosen.jobs)}\n", flush=True)
         print("Models that several parts share are counted in each and trained once.")
         return OK
     out = benchmark.prepare_parts(chosen.preset, found, chosen.out)
-    text, failed = benchmark.run_parts(
-        found, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen)
-    )
+    with workplace(chosen, next(iter(found.values())).device):
+        text, failed = benchmark.run_parts(
+            found, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen)
+        )
     made = f"comparison: {out / 'paper.md'}; table, LaTeX, figures and page of each part beside it"
     return _finish(chosen, text, out, made, failed=failed)
 
 
 def _finish(chosen: argparse.Namespace, text: str, out: Path, made: str = "", *, failed: bool) -> int:
     """Print the tables and where everything is; make the PDF last, when nothing can be lost any more."""
-    print(text)
-    print(f"\n{made or f'table, LaTeX, figures and page: {out}'}", file=sys.stderr)
+    streams.tell(text, sys.stdout)
+    streams.tell(f"\n{made or f'table, LaTeX, figures and page: {out}'}", sys.stderr)
     _tell_paper(out)
     _typeset(chosen, [out])
     return FAILED if failed else OK
@@ -135,16 +155,17 @@ def _audit(chosen: argparse.Namespace) -> int:
     resolved = config.resolve(chosen.preset, flags, [*changes, *chosen.changes])
     name = given.row_name(chosen.name, chosen.models, resolved.rows())
     weights = given.read(chosen.models)
-    from bench import benchmark
+    from bench import benchmark, forecast
 
     if chosen.dry_run:
-        print(benchmark.preview(resolved, chosen.store, chosen.jobs, name, weights))
+        print(forecast.preview(resolved, chosen.store, chosen.jobs, name, weights))
         return OK
     out = benchmark.prepare_out(resolved, chosen.out, name, weights)
-    text, failed = benchmark.run(
-        resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen), name=name,
-        weights=weights,
-    )  # fmt: skip
+    with workplace(chosen, resolved.device):
+        text, failed = benchmark.run(
+            resolved, chosen.store, out, jobs=chosen.jobs, force=chosen.force, command=retyped(chosen), name=name,
+            weights=weights,
+        )  # fmt: skip
     return _finish(chosen, text, out, failed=failed)
 
 
@@ -159,8 +180,11 @@ def _tune(chosen: argparse.Namespace) -> int:
     out = chosen.out or Path(f"tuned-{configs[0].scenario if len(configs) == 1 else 'all'}.toml")
     tuned.require_free(out, chosen.preset, force=chosen.force)
     cells = trials.lay_out(configs, [change.partition("=")[0] for change in chosen.changes], budget)
-    print(tuned.first_line(cells, budget), flush=True)
-    outcomes = tuner.carry_out(cells, chosen.store, chosen.jobs, lambda one: print(tuned.table(one), flush=True))
+    streams.tell(tuned.first_line(cells, budget), sys.stdout)
+    with workplace(chosen, configs[0].device):
+        outcomes = tuner.carry_out(
+            cells, chosen.store, chosen.jobs, lambda one: streams.tell(tuned.table(one), sys.stdout)
+        )
     command = retyped(chosen)
     if all(outcome.failed or outcome.study.skipped for found in outcomes for outcome in found):
         raise UsageError(f"no trial of any method got through, so {out} is not written; the tables say why")
@@ -174,6 +198,10 @@ def prepare(chosen: argparse.Namespace) -> None:
     """Check what a command works with, and hand on where the data is."""
     if chosen.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, got {chosen.jobs}")
+    if chosen.scheduler and chosen.backend not in CLUSTERS:
+        raise UsageError(f"--scheduler goes with --backend {' or '.join(CLUSTERS)}, not with {chosen.backend}")
+    if chosen.per_gpu < 1:
+        raise UsageError(f"--per-gpu must be at least 1, got {chosen.per_gpu}")
     if chosen.data_dir:
         os.environ["UNLEARNING_DATA"] = str(chosen.data_dir)  # for worker processes too
     if chosen.download:

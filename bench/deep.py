@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import chains, runner, scenarios, seeds, workers
+from bench import chains, claims, runner, scenarios, seeds, workers
 from bench.interface import Request
 from bench.keys import BENCH
 from bench.logits import error_percent
@@ -97,8 +98,6 @@ def carry_out(
     todo = [job for job in missing(jobs, store) if store.has(job.kind, job.source)]
     if not todo:
         return {}
-    import joblib
-
     where = place(plan.config)
     chains.setting_at(where, test=False)  # forked workers inherit it
 
@@ -106,20 +105,25 @@ def carry_out(
         progress.done(f"audited the weights of {finished} of {len(todo)} models")
 
     report = workers.counted(len(todo), tell)
-    with workers.processes(min(processes, len(todo)), plan.config.device, report) as parallel:
-        reasons = parallel(joblib.delayed(serve)(job, where, plan.labels, deep, store) for job in todo)
+    work = functools.partial(serve, where=where, labels=plan.labels, deep=deep)
+    with progress.stage("audit weights", len(todo), workers.hands(processes, plan.config.device, len(todo))):
+        reasons = workers.share_out(work, todo, store, processes, plan.config.device, report, reads=_reads)
     return {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
 
 
-def serve(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store) -> str:
-    """Audit one model and keep what that says; returns why it failed, or nothing. Runs in a worker process."""
+def _reads(job: Job) -> list[tuple[str, str]]:
+    return [(job.kind, job.source), ("model", job.original)]
+
+
+def serve(job: Job, store: Store, *, where: Place, labels: np.ndarray, deep: Deep, wait: bool = True) -> str | None:
+    """Audit one model and keep what that says; returns as `claims.carry_out`. Runs in a worker process."""
 
     def work() -> None:
         start = time.perf_counter()
         found = _audited(job, where, labels, deep, store)
         store.put(KIND, job.key, {}, found | {"seconds": time.perf_counter() - start})
 
-    return workers.attempt(work)
+    return claims.carry_out(store, KIND, [job.key], lambda _: workers.attempt(work), wait=wait)
 
 
 def _audited(job: Job, where: Place, labels: np.ndarray, deep: Deep, store: Store) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import handbook, machine, memorization, plan, references, registry, runner, scenarios, store
+from bench import cluster, handbook, machine, memorization, plan, references, registry, runner, scenarios, store
 from bench.config import Config
 from bench.interface import Method, UsageError
 from bench.recipe import load_recipe
@@ -68,7 +68,7 @@ def describe(
         "audit": _audit(planned),
         "seeds": list(config.seeds),
         "versions": machine.versions(),
-        "hardware": machine.hardware(config.device),
+        "hardware": machine.hardware(config.device) | cluster.told(),
         "git": machine.commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": {name: round(seconds, 3) for name, seconds in clock.seconds.items()},

@@ -7,6 +7,7 @@ never a number.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import time
@@ -16,15 +17,13 @@ from pathlib import Path
 
 from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]
 
-from bench import records
+from bench import claims, records, whole
 from bench.interface import UsageError
 from bench.store import ASIDE, Damaged, Store
 from reports.numbers import memory
 
 UNITS = {"m": 60, "h": 3600, "d": 86_400}
 AGE = re.compile(r"(\d{1,9})([mhd])")
-LEFTOVER = ".writing-*"  # what a process was writing when it was killed
-STALE = 3600  # seconds after which nobody writes it any more
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,9 @@ def _found(store: Store) -> Iterator[Entry]:
 
 def listing(store: Store) -> str:
     """A line an entry: kind, key, size and the days since it was used."""
-    now = time.time()
-    lines = [[one.kind, one.key, memory(one.size), f"{(now - one.used) / 86_400:.1f}"] for one in entries(store)]
+    now, found = time.time(), entries(store)
+    days = [max(0.0, now - one.used) / 86_400 for one in found]  # a clock may have been set back
+    lines = [[one.kind, one.key, memory(one.size), f"{age:.1f}"] for one, age in zip(found, days, strict=True)]
     return _table(lines, ["kind", "key", "size", "used, days ago"])
 
 
@@ -78,7 +78,7 @@ def verify(store: Store) -> tuple[str, int]:
             _check(store, one)
         except Damaged:
             damaged += (store.folder / ASIDE / f"{one.key}.safetensors").is_file()  # or else it was removed meanwhile
-    left = len(_useless(store))
+    left = _useless(store, remove=False)
     useless = f"; prune removes {left} useless files" if left else ""
     return f"{len(found)} entries read, {damaged} damaged{useless}", damaged
 
@@ -89,7 +89,8 @@ def _check(store: Store, one: Entry) -> None:
     with contextlib.suppress(FileNotFoundError):
         before = path.stat()
         store.read(one.kind, one.key)
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with contextlib.suppress(OSError):  # a store that can only be read
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def prune(store: Store, keep: Sequence[str], *, dry_run: bool) -> str:
@@ -106,14 +107,14 @@ def prune(store: Store, keep: Sequence[str], *, dry_run: bool) -> str:
     found = entries(store)
     kinds, since, keys = _kept(keep, {one.kind for one in found})
     gone = [one for one in found if not (one.kind in kinds or one.used >= since or (one.kind, one.key) in keys)]
-    left = _useless(store)
-    if not dry_run:
-        for one in gone:
+    try:
+        left = _useless(store, remove=not dry_run)
+        for one in gone if not dry_run else ():
             store.drop(one.kind, one.key)
-        for path in left:
-            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot remove from the store {store.folder}: {error.strerror}") from error
     verb = "would remove" if dry_run else "removed"
-    useless = f", and {len(left)} useless files" if left else ""
+    useless = f", and {left} useless files" if left else ""
     return f"{verb} {len(gone)} of {len(found)} entries, {memory(_bytes(gone))}{useless}"
 
 
@@ -148,14 +149,16 @@ def _needed(results: Path) -> set[tuple[str, str]]:
     return found
 
 
-def _useless(store: Store) -> list[Path]:
-    """Damaged entries that were moved aside, and files that nobody writes any more."""
-    found = list(store.folder.glob(f"{ASIDE}/*.safetensors"))
-    for path in store.folder.glob(f"*/*/{LEFTOVER}"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mtime < time.time() - STALE:
-                found.append(path)
-    return found
+def _useless(store: Store, *, remove: bool) -> int:
+    """How many files are of no use: damaged entries that were moved aside, and what killed processes left behind."""
+    shards = (folder for folder in store.folder.glob("*/*") if folder.is_dir())
+    left = (path for folder in shards for path in whole.abandoned(folder))
+    count = 0
+    for path in itertools.chain(store.folder.glob(f"{ASIDE}/*.safetensors"), left, claims.abandoned(store)):
+        count += 1
+        if remove:
+            path.unlink(missing_ok=True)
+    return count
 
 
 def _bytes(found: Sequence[Entry]) -> int:

@@ -32,6 +32,7 @@ AUDIT_CODE = (
     "observation.py",
     "examination.py",
     "audit.py",
+    "auditor.py",
     "views.py",
 )
 
@@ -45,12 +46,12 @@ def model_kind(config: Config, dataset: Dataset) -> str:
         architecture=registry.row_name(config.architecture),
         recipe=config.recipe.model_dump(exclude={"name"}),
         device=config.device.split(":")[0],
-        torch=_version("torch"),
+        torch=version_of("torch"),
         code=store.code_version(*code),
     )
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
     """The installed version without its local part, or nothing: numbers of one version do not pass for another's."""
     try:
         return version(package).partition("+")[0]
@@ -90,7 +91,7 @@ def _attack(plan: Plan, name: str, attack: Attack) -> dict[str, Any]:
         "name": name,
         "settings": attack.model_dump(exclude={"n_threads"}),
         "code": store.code_version(*(store.sources(path) if path else [])),
-        "libraries": [_version(package) for package in ("xgboost-cpu", "xgboost", "scikit-learn")],
+        "libraries": [version_of(package) for package in ("xgboost-cpu", "xgboost", "scikit-learn")],
     }
 
 

@@ -64,6 +64,8 @@ def run(
     device: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     jobs: int | None = None,
+    backend: str = "local",
+    scheduler: str = "",
     store: str | os.PathLike[str] = "store",
     out: str | os.PathLike[str] | None = None,
 ) -> Frames:
@@ -81,7 +83,7 @@ def run(
     flags = {
         "scenario": scenario, "methods": _listed(methods), "seeds": _listed(seeds), "attacks": _listed(attacks),
         "preset": preset, "dataset": dataset, "architecture": architecture, "recipe": recipe, "device": device,
-        "data-dir": data_dir, "jobs": jobs, "store": store, "out": out,
+        "data-dir": data_dir, "jobs": jobs, "backend": backend, "scheduler": scheduler, "store": store, "out": out,
     }  # fmt: skip
     words = [f"--{name}={value}" for name, value in flags.items() if value is not None]
     words += [f"--set={name}={_text(value)}" for name, value in (set or {}).items()]

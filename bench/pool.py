@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import layers, machine, registry, workers
+from bench import claims, layers, machine, registry, workers
 from bench.config import Config
 from bench.datasets import without_test
 from bench.interface import Dataset, UsageError
@@ -39,15 +39,10 @@ def train_models(
     progress: Progress,
     while_training: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train the models that the store lacks, in groups, on `jobs` processes; `while_training` runs beside them.
-
-    joblib carries the groups out, so `joblib.parallel_config(backend=...)` around a run takes them elsewhere.
-    """
+    """Train the models that the store lacks, in groups, on `jobs` processes; `while_training` runs beside them."""
     todo = list({model.key: model for model in models if not store.has("model", model.key)}.values())
     if not todo:
         return
-    import joblib
-
     groups, others = _groups(config, dataset, todo), progress.left - len(todo)
 
     def report() -> None:
@@ -56,9 +51,9 @@ def train_models(
             progress.done(f"trained {len(todo) - left} of {len(todo)} models", finished)
 
     place = (config.dataset, len(dataset.test_y) > 0, config.architecture, config.recipe, config.device)
-    with workers.processes(min(jobs, len(groups)), config.device, report) as parallel:
-        while_training()  # the workers exist by now: what this starts cannot be caught in a fork
-        parallel(joblib.delayed(_train_group)(place, store, group) for group in groups)
+    tasks = [(place, group) for group in groups]
+    with progress.stage("train", len(todo), workers.hands(jobs, config.device, len(tasks))):
+        workers.share_out(_train_group, tasks, store, jobs, config.device, report, meanwhile=while_training)
 
 
 def _groups(config: Config, dataset: Dataset, todo: Sequence[Model]) -> list[list[Model]]:
@@ -126,11 +121,24 @@ def _require_size(build: Build, dataset: Dataset) -> None:
         )
 
 
-def _train_group(place: tuple[str, bool, str, Any, str], store: Store, group: Sequence[Model]) -> None:
-    """Train one group and put every model into the store; runs in a worker process."""
+def _train_group(
+    task: tuple[tuple[str, bool, str, Any, str], Sequence[Model]], store: Store, *, wait: bool
+) -> str | None:
+    """Train what nobody else is training of a group, as `claims.carry_out`; runs in a worker process."""
+    workers.begin()
+    place, group = task
+
+    def work(keys: list[str]) -> str:
+        _train(place, store, [model for model in group if model.key in keys])
+        return ""
+
+    return claims.carry_out(store, "model", [model.key for model in group], work, wait=wait)
+
+
+def _train(place: tuple[str, bool, str, Any, str], store: Store, group: Sequence[Model]) -> None:
+    """Train models together and put every one into the store."""
     from bench import training
 
-    workers.begin()
     dataset_name, test, architecture, recipe, device = place
     tasks = [training.Task(model.index, model.labels, model.seed) for model in group]
     trained = training.train(network(architecture), loaded(dataset_name, test=test), recipe, tasks, device)

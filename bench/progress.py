@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+
+from bench import streams
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a stage took: so many jobs, in so many seconds, on so many processes."""
+
+    jobs: int
+    seconds: float
+    processes: int
 
 
 class Progress:
@@ -17,6 +31,7 @@ class Progress:
         self.start = time.perf_counter()
         self.bar: Any = None
         self.task: Any = None
+        self.spent: dict[str, Spent] = {}
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty() and not self.quiet and self.total:
@@ -41,6 +56,14 @@ class Progress:
         """Jobs still to do."""
         return self.total - self.finished
 
+    @contextlib.contextmanager
+    def stage(self, name: str, jobs: int, processes: int = 1) -> Iterator[None]:
+        """Everything inside is a stage of so many jobs on so many processes; what it took is kept in `spent`."""
+        start = time.perf_counter()
+        yield
+        if jobs:
+            self.spent[name] = Spent(jobs, time.perf_counter() - start, processes)
+
     def say(self, what: str) -> None:
         """Show on a terminal where a long job is; elsewhere nothing, one line a finished job is enough."""
         if self.bar is not None:
@@ -53,4 +76,4 @@ class Progress:
             self.bar.update(self.task, completed=self.finished, description=what[:40])
         elif not self.quiet:
             seconds = time.perf_counter() - self.start
-            print(f"[{self.finished}/{self.total} {seconds:6.1f} s] {what}", file=sys.stderr, flush=True)
+            streams.tell(f"[{self.finished}/{self.total} {seconds:6.1f} s] {what}", sys.stderr)

@@ -8,7 +8,6 @@ import io
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from bench import run_file
 from bench.interface import Record, UsageError
+from bench.whole import write_whole as write_whole
 
 COLUMNS = (
     "dataset", "architecture", "scenario", "method", "seed", "step", "part", "metric",
@@ -67,20 +67,6 @@ def require_place(folder: Path, what: str, flag: str) -> None:
         for place in missing:
             with contextlib.suppress(OSError):  # it was not made, or something is in it by now
                 place.rmdir()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the whole new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def to_csv(records: Iterable[Record], *, dataset: str, architecture: str, scenario: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import platform
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import layers, pool, workers
+from bench import claims, layers, pool, streams, workers
 from bench.interface import Dataset, State
 from bench.plan import Place, Plan, Row, Run, place
 from bench.progress import Progress
@@ -35,7 +36,14 @@ class Failure:
     traceback: str = ""
 
 
+DISTURBED = (
+    "another run is at work on this store and machine: it may have slowed down the methods that were timed; "
+    "for times to rely on, run one command at a time"
+)
 REHEARSE_BELOW = 60.0  # seconds of training one model; what a rehearsal may take of a method that watches the clock
+
+
+NONE: Mapping[str, Failure] = {}
 
 
 class Clock:
@@ -71,8 +79,14 @@ def run_methods(plan: Plan, store: Store, progress: Progress) -> dict[str, Failu
         return {}
     methods = MethodRunner(plan, store, progress)
     failures: dict[str, Failure] = {}
-    for row in plan.rows:
-        failures |= methods.row(row)
+    disturbed = claims.others(store)
+    for wait in (False, True):  # what another machine is at comes last, and is then waited for
+        for row in plan.rows:
+            missing = sum(not store.has("unlearned", run.key) for run in row.runs)
+            with progress.stage(f"unlearn with {row.name}", missing):
+                failures |= methods.row(row, failures, wait=wait)
+    if disturbed or claims.others(store):
+        streams.tell(DISTURBED, sys.stderr)
     return failures
 
 
@@ -104,23 +118,26 @@ class MethodRunner:
         self.slow = bool(meta["seconds"] > REHEARSE_BELOW)
         gc.freeze()  # what the imports left need not be searched before every timed run
 
-    def row(self, row: Row) -> dict[str, Failure]:
-        """Run what the store lacks of one row; returns why runs failed, by their keys.
+    def row(self, row: Row, known: Mapping[str, Failure] = NONE, *, wait: bool = True) -> dict[str, Failure]:
+        """Run what the store lacks of one row; returns why runs failed, by their keys, aside from those `known`.
 
-        A method may raise anything; its row then says so, and the others go on.
+        A method may raise anything; its row then says so, and the others go on. Runs that another machine is at are
+        left out, or waited for.
         """
         failures: dict[str, Failure] = {}
         for run in row.runs:
-            if _finished(self.store, run):
+            before = run.previous.key if run.previous else ""
+            if run.key in known or _finished(self.store, run):
                 continue
-            if run.previous and run.previous.key in failures:
+            if before in failures or before in known:
                 failures[run.key] = Failure("failed: the request before it failed")
                 continue
-            missing = not self.store.has(
-                "unlearned", run.key
-            )  # or else only what belongs to it is, which counts itself
+            if before and not self.store.has("unlearned", before):  # another machine is at it
+                continue
+            missing = not self.store.has("unlearned", run.key)  # or else what belongs to it, which counts itself
             try:
-                self._run(row, run)
+                if not self._once(row, run, wait=wait):
+                    continue
             except (StoreError, Damaged):  # a full disk or a damaged entry is not the method's fault
                 raise
             except (Exception, SystemExit) as error:
@@ -129,6 +146,22 @@ class MethodRunner:
                 lost = " failed" if run.key in failures else ""
                 self.progress.done(f"{row.name} repeat {run.repeat} request {run.request.step}{lost}")
         return failures
+
+    def _once(self, row: Row, run: Run, *, wait: bool) -> bool:
+        """Carry a run out, with nothing else timed on this machine meanwhile; returns whether it is finished.
+
+        It is not where another process is at it, unless that is waited for.
+        """
+        while not _finished(self.store, run):
+            with claims.clock(self.store), claims.claimed(self.store, "unlearned", [run.key]) as mine:
+                if mine or self.store.has("unlearned", run.key):
+                    if not _finished(self.store, run):
+                        self._run(row, run)
+                    return True
+            if not wait:
+                return False
+            time.sleep(claims.PAUSE)
+        return True
 
     def _run(self, row: Row, run: Run) -> None:
         from bench import unlearning
@@ -199,8 +232,7 @@ class MethodRunner:
         model = model_of(self.setting, arrays)
         if run.prepared is None:
             return model, {}
-        if not self.store.has("prepared", run.prepared):
-            self._prepare(row, run, model)
+        claims.once(self.store, "prepared", run.prepared, lambda: self._prepare(row, run, model))
         return model, prepared(self.store, run.prepared, self.setting.device)
 
     def _prepare(self, row: Row, run: Run, model: nn.Module) -> None:

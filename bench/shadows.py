@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import chains, keys, runner, views, workers
+from bench import chains, claims, keys, runner, views, workers
 from bench.plan import Place, Plan, Run, place
 from bench.progress import Progress
 from bench.store import Store
@@ -50,7 +50,7 @@ def unlearn(plan: Plan, store: Store, jobs: int, progress: Progress) -> dict[str
             if not store.has("shadow", kept[runs[-1].key])
         ]
         alone = jobs if plan.config.time_limit is None else 1  # methods that watch the clock must not share it
-        reasons = _shared_out(_serve, todo, store, plan, alone, progress, f"{row.name} for the attacks")
+        reasons = _shared_out(_serve, todo, store, plan, alone, progress, f"{row.name} for the attacks", chains.reads)
         failures |= {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
     return failures
 
@@ -64,18 +64,17 @@ def look(plan: Plan, store: Store, failed: Sequence[str], jobs: int, progress: P
         if source not in failed and not store.has("views", key)
     ]
     parts = [(where, forgotten, todo[at : at + CHUNK]) for at in range(0, len(todo), CHUNK)]
-    _shared_out(_look, parts, store, plan, jobs, progress, "shifted copies", counts=[len(part[2]) for part in parts])
+    counts = [len(part[2]) for part in parts]
+    _shared_out(_look, parts, store, plan, jobs, progress, "shifted copies", _looked_at, counts)
 
 
 def _shared_out(
-    work: Callable[[Any, Store], str], todo: Sequence[Any], store: Store, plan: Plan, jobs: int, progress: Progress,
-    what: str, counts: Sequence[int] | None = None,
+    work: Callable[..., str | None], todo: Sequence[Any], store: Store, plan: Plan, jobs: int, progress: Progress,
+    what: str, reads: Callable[[Any], Sequence[tuple[str, str]]], counts: Sequence[int] | None = None,
 ) -> list[str]:  # fmt: skip
     """Do the tasks on several processes; each stands for so many steps of the progress (one, without `counts`)."""
     if not todo:
         return []
-    import joblib
-
     chains.setting_at(place(plan.config), test=True)  # forked workers inherit it
     steps = list(counts or [1] * len(todo))
 
@@ -83,12 +82,12 @@ def _shared_out(
         progress.done(f"{what}: {sum(steps[:done])} of {sum(steps)}", steps[done - 1])
 
     report = workers.counted(len(todo), tell)
-    with workers.processes(min(jobs, len(todo)), plan.config.device, report) as parallel:
-        return list(parallel(joblib.delayed(work)(job, store) for job in todo))
+    with progress.stage(what, sum(steps), workers.hands(jobs, plan.config.device, len(todo))):
+        return workers.share_out(work, todo, store, jobs, plan.config.device, report, reads=reads)
 
 
-def _serve(job: Job, store: Store) -> str:
-    """Carry one job out and keep its outputs; returns why it failed, or nothing. Runs in a worker process."""
+def _serve(job: Job, store: Store, *, wait: bool) -> str | None:
+    """Carry one job out and keep its outputs; returns as `claims.carry_out`. Runs in a worker process."""
     from bench import training
 
     def work() -> None:
@@ -101,18 +100,28 @@ def _serve(job: Job, store: Store) -> str:
         arrays["views"] = _views(model, setting, job.forgotten)
         store.put("shadow", job.kept, arrays, {"status": done.status})
 
-    return workers.attempt(work)
+    return claims.carry_out(store, "shadow", [job.kept], lambda _: workers.attempt(work), wait=wait)
 
 
-def _look(job: tuple[Place, np.ndarray, list[tuple[str, str, str]]], store: Store) -> str:
-    """Have some models predict the shifted copies. Runs in a worker process."""
+def _looked_at(job: tuple[Place, np.ndarray, list[tuple[str, str, str]]]) -> list[tuple[str, str]]:
+    """Kinds and keys of the models that a task looks at."""
+    return [(kind, source) for kind, source, _ in job[2]]
+
+
+def _look(job: tuple[Place, np.ndarray, list[tuple[str, str, str]]], store: Store, *, wait: bool) -> str | None:
+    """Have some models predict the shifted copies; returns as `claims.carry_out`. Runs in a worker process."""
     workers.begin()
     where, forgotten, sources = job
     setting = chains.setting_at(where, test=True)
-    for kind, source, key in sources:
-        model = runner.model_of(setting, store.get(kind, source)[0])
-        store.put("views", key, {"views": _views(model, setting, forgotten)}, {})
-    return ""
+
+    def work(keys: list[str]) -> str:
+        for kind, source, key in sources:
+            if key in keys:
+                model = runner.model_of(setting, store.get(kind, source)[0])
+                store.put("views", key, {"views": _views(model, setting, forgotten)}, {})
+        return ""
+
+    return claims.carry_out(store, "views", [key for _, _, key in sources], work, wait=wait)
 
 
 def _views(model: nn.Module, setting: Setting, forgotten: np.ndarray) -> np.ndarray:

@@ -1,36 +1,70 @@
-"""SIGTERM ends a command as Ctrl-C does; the workers that it forks end at once."""
+"""SIGTERM and a closed terminal end a command as Ctrl-C does, a second time at once; workers that it forks do not hear.
+
+The first signal lets finished work be kept and workers be ended in order.
+"""
 
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import signal
 import threading
+import time
+
+ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+INTERRUPTED = 130  # exit code
+APART = 0.5  # seconds: signals closer together are one, as those that a process gets both alone and with its group
+_first: list[float] = []  # when the signal came that is being obeyed
 
 
 def listen() -> None:
-    """Take SIGTERM for Ctrl-C from now on; nothing outside the main thread, where Python allows no handlers."""
+    """Take every signal that ends a command for Ctrl-C from now on, unless it is ignored, as `nohup` has it.
+
+    Nothing outside the main thread, where Python allows no handlers.
+    """
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminated)
+        _first.clear()
+        for number in _numbers():
+            if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _ended)
         _spare_workers()
 
 
-def _terminated(number: int, frame: object) -> None:
-    """End as Ctrl-C does."""
-    raise KeyboardInterrupt
+def ending() -> bool:
+    """Whether a signal to end has come."""
+    return bool(_first)
+
+
+def _numbers() -> list[signal.Signals]:
+    return [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+
+
+def _ended(number: int, frame: object) -> None:
+    """End as Ctrl-C does; where that takes too long for the user, at once."""
+    now = time.monotonic()
+    if not _first:
+        _first.append(now)
+        raise KeyboardInterrupt
+    if now - _first[0] > APART:
+        os.write(2, b"interrupted again: ended at once; finished work is in the store\n")
+        for child in multiprocessing.active_children():
+            child.kill()
+        os._exit(INTERRUPTED)
 
 
 @functools.cache
 def _spare_workers() -> None:
-    """Keep our handler of SIGTERM out of forked workers.
+    """Keep our handlers out of forked workers.
 
     A pool ends its idle workers with SIGTERM. Python only notes a signal and runs the handler later: a worker that is
-    about to wait for a lock would wait for ever, and the pool for the worker.
+    about to wait for a lock would wait for ever, and the pool for the worker. Ctrl-C is for the parent to obey.
     """
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_default_sigterm)
+        os.register_at_fork(after_in_child=_forget)
 
 
-def _default_sigterm() -> None:
-    if signal.getsignal(signal.SIGTERM) is _terminated:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _forget() -> None:
+    for number in _numbers():
+        if signal.getsignal(number) is _ended:
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)

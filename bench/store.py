@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import os
+import secrets
 import struct
 import sys
 import time
@@ -23,16 +24,18 @@ import numpy as np
 
 from bench.interface import Dataset, UsageError
 from bench.records import require_folder, write_whole
+from bench.streams import tell
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = (ROOT / "methods", ROOT / "attacks")
 ASIDE = "damaged"  # folder below the store of the entries that were moved aside
+MARK = ".mark"  # file in the store that says which one it is
 ATTEMPTS = 100  # damaged entries that one command mends before it gives up
 T = TypeVar("T")
 
 
 class StoreError(UsageError):
-    """The store cannot be written any more: a full disk, missing rights."""
+    """The store cannot be written or read any more: a full disk, missing rights."""
 
 
 class Damaged(Exception):
@@ -137,20 +140,19 @@ class Store:
 
     def put(self, kind: str, key: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Write an entry; `meta` is anything JSON can hold. Raises StoreError when the disk refuses."""
-        from safetensors.numpy import save
+        self.add(kind, key, packed(arrays, meta))
 
-        text = json.dumps(meta, sort_keys=True)
-        whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        digest = _digest(text, whole)
+    def add(self, kind: str, key: str, raw: bytes) -> None:
+        """Write an entry that is packed already. Raises StoreError when the disk refuses."""
         try:
-            write_whole(self.path(kind, key), save(whole, metadata={"meta": text, "sha256": digest}))
+            write_whole(self.path(kind, key), raw)
         except OSError as error:
             raise StoreError(
                 f"cannot write to the store {self.folder}: {error.strerror}; finished work is kept"
             ) from error
 
     def get(self, kind: str, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays and meta of an entry. Raises Damaged, after moving it aside, when it is not whole."""
+        """Arrays and meta of an entry. Raises Damaged, after moving it aside, when it is not whole, and StoreError."""
         found, path = self.read(kind, key), self.path(kind, key)
         with contextlib.suppress(OSError):  # when it was used, which many file systems do not note by themselves
             os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
@@ -158,21 +160,16 @@ class Store:
 
     def read(self, kind: str, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The same, without a note that the entry was used."""
-        from safetensors.numpy import load
-
         path = self.path(kind, key)
         try:
             with path.open("rb") as file:
                 opened, raw = os.fstat(file.fileno()), file.read()
         except FileNotFoundError as error:
             raise Damaged(f"{path} is gone") from error
+        except OSError as error:
+            raise StoreError(f"cannot read {path} of the store: {error.strerror}; finished work is kept") from error
         try:
-            (size,) = struct.unpack("<Q", raw[:8])
-            header = json.loads(raw[8 : 8 + size])["__metadata__"]
-            arrays = load(raw)
-            if _digest(header["meta"], arrays) != header["sha256"]:
-                raise ValueError("its digest does not match its contents")
-            return arrays, json.loads(header["meta"])
+            return unpacked(raw)
         except Exception as error:  # whatever is wrong inside, the entry is of no use
             self._set_aside(path, error, opened)
             raise Damaged(str(path)) from error
@@ -182,18 +179,62 @@ class Store:
         return self.get(kind, key)[1]
 
     def drop(self, kind: str, key: str) -> None:
-        """Remove an entry, if it is there."""
-        self.path(kind, key).unlink(missing_ok=True)
+        """Remove an entry, if it is there. Raises StoreError when the disk refuses."""
+        try:
+            self.path(kind, key).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot remove from the store {self.folder}: {error.strerror}") from error
+
+    def mark(self) -> str:
+        """The name that this folder bears wherever it is seen from, given on first need. Raises StoreError."""
+        path = self.folder / MARK
+        if not path.is_file():
+            try:
+                write_whole(path, secrets.token_hex(16).encode())
+            except OSError as error:
+                raise StoreError(f"cannot write to the store {self.folder}: {error.strerror}") from error
+        return path.read_text(encoding="ascii")
+
+    def marked(self, mark: str) -> bool:
+        """Whether this is the folder that bears the mark."""
+        try:
+            return (self.folder / MARK).read_text(encoding="ascii") == mark
+        except (OSError, ValueError):
+            return False
 
     def _set_aside(self, path: Path, error: Exception, read: os.stat_result) -> None:
-        aside = self.folder / ASIDE / path.name
-        aside.parent.mkdir(exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
+        aside, reason = self.folder / ASIDE / path.name, str(error).split("\n")[0]
+        try:
+            aside.parent.mkdir(exist_ok=True)
             if os.stat(path).st_ino != read.st_ino:  # another process has made it again meanwhile
                 return
             os.replace(path, aside)
-            reason = str(error).split("\n")[0]
-            print(f"store: {path.name} is damaged ({reason}); moved to {aside}, to be made again", file=sys.stderr)
+        except FileNotFoundError:  # another process was faster
+            return
+        except OSError as refused:
+            raise StoreError(f"{path} is damaged ({reason}) and cannot be moved aside: {refused.strerror}") from error
+        tell(f"store: {path.name} is damaged ({reason}); moved to {aside}, to be made again", sys.stderr)
+
+
+def packed(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> bytes:
+    """An entry as the bytes of its file."""
+    from safetensors.numpy import save
+
+    text = json.dumps(meta, sort_keys=True)
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    return save(whole, metadata={"meta": text, "sha256": _digest(text, whole)})
+
+
+def unpacked(raw: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and meta of an entry's bytes. Raises all kinds of errors when they are not whole."""
+    from safetensors.numpy import load
+
+    (size,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + size])["__metadata__"]
+    arrays = load(raw)
+    if _digest(header["meta"], arrays) != header["sha256"]:
+        raise ValueError("its digest does not match its contents")
+    return arrays, json.loads(header["meta"])
 
 
 def _digest(meta: str, arrays: Mapping[str, np.ndarray]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from bench import chains, machine, pool, tuning, workers
+from bench import chains, claims, machine, pool, tuning, workers
 from bench.plan import Plan
 from bench.progress import Progress
 from bench.store import Store
@@ -43,7 +43,8 @@ def carry_out(cells: Sequence[Cell], folder: Path, jobs: int, show: Callable[[Ou
     entries = Store(folder)
     shown: dict[int, Outcome] = {}
     studies = [study for cell in cells for study in cell.studies]
-    entries.mending(lambda: _work(cells, studies, entries, jobs, shown, show))
+    with claims.at_work(entries):
+        entries.mending(lambda: _work(cells, studies, entries, jobs, shown, show))
     outcomes = iter(shown[at] for at in range(len(studies)))
     return [[next(outcomes) for _ in cell.studies] for cell in cells]
 
@@ -76,8 +77,6 @@ def _missing(study: Study, entries: Store) -> list[Job]:
 
 def _serve_missing(study: Study, entries: Store, jobs: int, progress: Progress) -> dict[str, str]:
     """Serve the jobs that the store lacks on several processes; returns why jobs failed, by their key."""
-    import joblib
-
     todo = _missing(study, entries)
     if not todo:
         return {}
@@ -90,18 +89,17 @@ def _serve_missing(study: Study, entries: Store, jobs: int, progress: Progress) 
             progress.done(line, (finished - 1) % step + 1)
 
     report = workers.counted(len(todo), tell)
-    with workers.processes(min(jobs, len(todo)), study.config.device, report) as parallel:
-        reasons = parallel(joblib.delayed(serve)(job, entries) for job in todo)
+    reasons = workers.share_out(serve, todo, entries, jobs, study.config.device, report, reads=chains.reads)
     return {job.key: reason for job, reason in zip(todo, reasons, strict=True) if reason}
 
 
-def serve(job: Job, entries: Store) -> str:
-    """Serve a job's requests and keep what they score; returns why it failed, or nothing. Runs in a worker process."""
+def serve(job: Job, entries: Store, *, wait: bool = True) -> str | None:
+    """Serve a job's requests and keep what they score; returns as `claims.carry_out`. Runs in a worker process."""
 
     def work() -> None:
         entries.put("trial", job.key, {}, {"judged": [astuple(one) for one in _judged(job, entries)]})
 
-    return workers.attempt(work)
+    return claims.carry_out(entries, "trial", [job.key], lambda _: workers.attempt(work), wait=wait)
 
 
 def _judged(job: Job, entries: Store) -> list[Judged]:

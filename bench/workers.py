@@ -5,18 +5,22 @@ from __future__ import annotations
 import _thread
 import contextlib
 import ctypes
+import functools
 import multiprocessing
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from bench import claims, cluster, signals
 from bench.interface import UsageError
-from bench.store import Damaged, StoreError
+from bench.store import Damaged, Store, StoreError
+
+FORKED = getattr(multiprocessing.context, "ForkProcess", ())
 
 
 @contextlib.contextmanager
@@ -50,6 +54,56 @@ def processes(jobs: int, device: str, report: Callable[[], None]) -> Iterator[An
         over.set()
 
 
+def hands(jobs: int, device: str, tasks: int) -> int:
+    """How many processes so many tasks are shared out to."""
+    there = cluster.joined()
+    return max(1, min(tasks, there.size if there else jobs if device == "cpu" else 1))
+
+
+def share_out(
+    work: Callable[..., str | None],
+    tasks: Sequence[Any],
+    store: Store,
+    jobs: int,
+    device: str,
+    report: Callable[[], None],
+    *,
+    reads: Callable[[Any], Sequence[tuple[str, str]]] = lambda task: (),
+    meanwhile: Callable[[], None] = lambda: None,
+) -> list[str]:
+    """Do the tasks, on `jobs` processes or on the cluster that was joined; returns why each failed, or nothing.
+
+    Args:
+        work: a function of a module, `work(task, store, wait=...)`, which returns as `claims.carry_out`.
+        tasks: what can be sent to another process.
+        store: where the work's results go.
+        jobs: processes on this machine.
+        device: that of the work; see `processes`.
+        report: called after every task.
+        reads: kinds and keys of the entries that a task reads, for workers that share no store.
+        meanwhile: called once when the workers exist: what it starts cannot be caught in a fork.
+
+    Raises:
+        UsageError: workers were killed. Otherwise what `work` raises.
+    """
+    import joblib
+
+    if not tasks:
+        return []
+    there = cluster.joined()
+    if there is not None:
+        meanwhile()
+        return claims.share_out(
+            lambda some, wait: cluster.share_out(there, functools.partial(work, wait=wait), some, store, report, reads),
+            tasks,
+        )
+    with processes(min(jobs, len(tasks)), device, report) as parallel:
+        meanwhile()
+        return claims.share_out(
+            lambda some, wait: list(parallel(joblib.delayed(work)(task, store, wait=wait) for task in some)), tasks
+        )
+
+
 def _watch(children: list[BaseProcess], killed: threading.Event, over: threading.Event) -> None:
     """Interrupt the main thread when a worker dies of itself; the pool's own end of a worker is SIGTERM.
 
@@ -63,7 +117,7 @@ def _watch(children: list[BaseProcess], killed: threading.Event, over: threading
             left.remove(child)
             while child.exitcode is None:  # the pool's own thread is about to say
                 time.sleep(0.01)
-            if child.exitcode not in (0, -signal.SIGTERM) and not killed.is_set():
+            if child.exitcode not in (0, -signal.SIGTERM) and not killed.is_set() and not signals.ending():
                 killed.set()
                 # A shell starts what runs in the background deaf to SIGINT; SIGTERM is handled alike (bench.signals).
                 heard = callable(signal.getsignal(signal.SIGINT))
@@ -125,7 +179,7 @@ def failed(error: BaseException) -> str:
 def begin() -> None:
     """What a worker does first: one thread; leave Ctrl-C to the parent; end when it is gone, not to train on alone."""
     one_thread()
-    if multiprocessing.parent_process() is None:
+    if not isinstance(multiprocessing.current_process(), FORKED):  # others look after their own
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":

@@ -79,9 +79,9 @@ class Place:
         return self.call(*words, "--store", store, "--out", out, "--jobs", str(jobs))
 
     def entries(self) -> dict[str, int]:
-        """The files of the store with the times of their last change, in nanoseconds."""
+        """The entries of the store with the times of their last change, in nanoseconds."""
         found = {}
-        for path in self.store.rglob("*"):
+        for path in self.store.rglob("*.safetensors"):
             with contextlib.suppress(FileNotFoundError):  # what is being written is renamed meanwhile
                 if path.is_file():
                     found[str(path.relative_to(self.store))] = path.stat().st_mtime_ns

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from command import TINY, FinishedRun, Place, numbers
 
-from bench import audit, config, keys, plan, registry, verdict
+from bench import audit, auditor, config, keys, plan, registry, verdict
 from bench.attack import Attack, Knows, Points, Seen
 from bench.examination import Arrays, Examiner, Sides
 from bench.interface import Record, UsageError
@@ -228,7 +228,7 @@ def planned(*changes: str, attack: str = "per_example,lira,loss", methods: str =
     return plan.make(config.resolve("digits", flags, [*sizes, *changes]))
 
 
-class MadeUp(audit.Auditor):
+class MadeUp(auditor.Auditor):
     """An auditor whose models are those of a world."""
 
     def __init__(self, made: plan.Plan, store: Store, failures: Mapping[str, str] | None = None) -> None:
@@ -300,7 +300,20 @@ def test_what_an_audit_depends_on_is_in_its_key() -> None:
     assert planned(attack="none").audit_key == ""
 
 
-INFRASTRUCTURE = {"interface", "seeds", "store", "plan", "progress", "workers", "comparison", "keys", "scenarios"}
+INFRASTRUCTURE = {
+    "claims",
+    "cluster",
+    "pool",
+    "interface",
+    "seeds",
+    "store",
+    "plan",
+    "progress",
+    "workers",
+    "comparison",
+    "keys",
+    "scenarios",
+}
 
 
 def test_the_code_of_an_audit_is_all_in_its_key() -> None:

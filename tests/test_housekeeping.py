@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -111,8 +112,9 @@ def test_prune_removes_what_killed_processes_left_and_not_what_is_being_written(
     old, new = folder / ".writing-old", folder / ".writing-new"
     for path in (old, new):
         path.write_bytes(b"half")
-    os.utime(old, (time.time() - 2 * 3600,) * 2)
-    assert call("prune", "--keep", "9d").endswith("removed 0 of 5 entries, 0 B, and 1 useless files\n")
+    with new.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as its writer does
+        assert call("prune", "--keep", "9d").endswith("removed 0 of 5 entries, 0 B, and 1 useless files\n")
     assert (old.exists(), new.exists()) == (False, True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 
@@ -122,3 +123,20 @@ def test_time_is_that_of_the_work_alone() -> None:
     result, seconds = ledger.timed(lambda: time.sleep(0.05) or "done", "cpu")
     assert result == "done"
     assert 0.05 <= seconds < 0.5
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_tensors_in_cycles_count_alike_whenever_the_collector_runs(collecting: bool) -> None:
+    def work() -> None:
+        for _ in range(5):
+            one: list[object] = [torch.zeros(KB)]
+            one.append(one)
+            del one
+            if collecting:
+                gc.collect()
+
+    gc.disable()
+    try:
+        assert peak(work) == 4 * KB
+    finally:
+        gc.enable()

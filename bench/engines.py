@@ -1,0 +1,178 @@
+"""Connects to what carries tasks out: joblib's loky on this machine, a Dask cluster, or a Ray cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench import cluster, streams
+from bench.cluster import Cluster, Terms
+from bench.interface import UsageError
+from bench.store import Store
+
+WAIT = 15  # seconds for a scheduler, and for its first worker
+PATIENCE = 120  # seconds for another worker when the last one has died
+Joined = tuple[Cluster, dict[str, Any]]  # with what joblib is told
+
+
+@contextlib.contextmanager
+def join(backend: str, scheduler: str, jobs: int, folder: Path, *, device: str, per_gpu: int) -> Iterator[None]:
+    """Have the tasks of a command carried out by `backend` meanwhile: `loky`, `dask` or `ray`.
+
+    Args:
+        backend: what carries them out.
+        scheduler: address of a cluster; without one, a cluster of `jobs` workers is started on this machine.
+        jobs: processes on this machine.
+        folder: the store's.
+        device: that of the config; on CUDA, the processes of loky and Ray share the GPUs in turn.
+        per_gpu: processes for every GPU.
+
+    Raises:
+        UsageError: the backend is not installed, the scheduler does not answer, or its workers hold other code.
+    """
+    import joblib
+
+    terms = cluster.terms_of(Store(folder))
+    on_gpu = device.startswith("cuda")
+    with JOINS[backend](scheduler, jobs, terms, per_gpu if on_gpu else 0) as (found, settings):
+        streams.tell(found.line(), sys.stderr)
+        with joblib.parallel_config(**settings), cluster.working_on(found):
+            yield
+
+
+@contextlib.contextmanager
+def _loky(scheduler: str, jobs: int, terms: Terms, per_gpu: int) -> Iterator[Joined]:
+    """Processes of this machine that start anew instead of being forked, several for every GPU if wanted."""
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    gpus = _gpus() if per_gpu else 0
+    found = Cluster("loky", gpus * per_gpu or jobs, replace(terms, gpus=gpus), True, (BrokenProcessPool,))
+    yield found, {"backend": "loky", "inner_max_num_threads": 1}
+
+
+def _gpus() -> int:
+    import torch
+
+    return int(torch.cuda.device_count())
+
+
+@contextlib.contextmanager
+def _dask(scheduler: str, jobs: int, terms: Terms, per_gpu: int) -> Iterator[Joined]:
+    """The workers of a Dask scheduler, or `jobs` new ones."""
+    if per_gpu > 1:
+        raise UsageError("--per-gpu does not go with --backend dask; start so many Dask workers for every GPU")
+    distributed = _required("distributed", "dask")
+    local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
+    with _answering(scheduler), contextlib.ExitStack() as stack:
+        client = stack.enter_context(
+            distributed.Client(scheduler or None, timeout=WAIT, **({} if scheduler else local))
+        )
+        client.wait_for_workers(1, timeout=WAIT)
+        shared = _agreed(client.run(cluster.agrees, terms, on_error="return").values())
+        stack.pop_all()
+    with client:
+        size = len(client.scheduler_info(n_workers=-1)["workers"])
+        found = Cluster("dask", size, terms, shared, broken=_Watch(client))
+        yield found, {"backend": _dask_backend()(client=client)}
+
+
+def _dask_backend() -> Any:
+    from joblib._dask import DaskDistributedBackend
+
+    class Backend(DaskDistributedBackend):  # type: ignore[misc]
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            """At least two, or joblib would do the tasks of a single worker itself."""
+            return max(2, int(super().effective_n_jobs(n_jobs)))
+
+    return Backend
+
+
+class _Watch:
+    """Asks, now and then, why a task of a Dask cluster will never be done; of its errors joblib brings none home."""
+
+    def __init__(self, client: Any) -> None:
+        self.client, self.alone = client, 0.0
+
+    def __call__(self) -> str:
+        if self.client.status in ("closed", "closing"):
+            return "the scheduler is gone"
+        states = {state.status for state in list(self.client.futures.values())}
+        if "error" in states:
+            return "a task was given up"
+        if self.client.scheduler_info(n_workers=-1)["workers"]:
+            self.alone = 0.0
+        elif not self.alone:
+            self.alone = time.monotonic()
+            streams.tell(f"no worker is left; waiting {PATIENCE} s for another", sys.stderr)
+        elif time.monotonic() - self.alone > PATIENCE:
+            return "no worker is left"
+        return ""
+
+
+@contextlib.contextmanager
+def _ray(scheduler: str, jobs: int, terms: Terms, per_gpu: int) -> Iterator[Joined]:
+    """The nodes of a Ray cluster, or `jobs` processes of a new one."""
+    ray = _required("ray", "ray")
+    from joblib.pool import PicklingPool
+    from ray.util.joblib import register_ray
+
+    bases = PicklingPool.__bases__  # Ray's backend puts its own in their place, for good
+    where = {"address": scheduler} if scheduler else {"num_cpus": jobs, "include_dashboard": False}
+    try:
+        with _answering(scheduler):
+            ray.init(**where, log_to_driver=False, logging_level="error")
+            resources = ray.cluster_resources()
+            size = int(resources.get("GPU", 0)) * per_gpu or int(resources.get("CPU", 0))
+            ask = ray.remote(cluster.agrees).options(num_cpus=1)
+            shared = _agreed(ray.get([ask.remote(terms) for _ in range(2 * size)], timeout=60))
+        register_ray()
+        needs = {"num_gpus": 1 / per_gpu} if per_gpu else {}
+        lost = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError)
+        yield Cluster("ray", size, terms, shared, lost), {"backend": "ray", "ray_remote_args": needs}
+    finally:
+        ray.shutdown()
+        PicklingPool.__bases__ = bases
+
+
+JOINS: dict[str, Callable[[str, int, Terms, int], contextlib.AbstractContextManager[Joined]]] = {
+    "loky": _loky,
+    "dask": _dask,
+    "ray": _ray,
+}
+
+
+def _required(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(
+            f"--backend {extra} needs {module}, which is not installed: pip install 'unlearning-bench[{extra}]'"
+        ) from error
+
+
+@contextlib.contextmanager
+def _answering(scheduler: str) -> Iterator[None]:
+    """Turn what a scheduler's silence raises into one line."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:  # each library has its own
+        what = f"the scheduler at {scheduler}" if scheduler else "the new cluster"
+        said = str(error).split("\n")[0] or type(error).__name__
+        raise UsageError(f"{what} does not answer or has no worker: {said}; check --scheduler") from error
+
+
+def _agreed(answers: Sequence[Any]) -> bool:
+    """Whether all workers see the store; raises UsageError where one cannot do what this process would."""
+    faults = [f"a worker cannot import this package ({answer})" for answer in answers if isinstance(answer, Exception)]
+    faults += [answer[0] for answer in answers if not isinstance(answer, Exception) and answer[0]]
+    if faults:
+        raise UsageError(f"{faults[0]}; install the same package and libraries there")
+    return all(sees for _, sees in answers)
