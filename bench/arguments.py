@@ -78,9 +78,11 @@ def parser() -> argparse.ArgumentParser:
     report = verbs.add_parser(
         "report", help="rebuild table, LaTeX, figures and page from a results folder (needs no torch)"
     )
-    report.add_argument("results", type=Path, nargs="+", metavar="DIR", help="results folder, or one of several parts")
     report.add_argument(
-        "--out", type=_folder,
+        "results", type=_place, nargs="+", metavar="DIR", help="results folder, or one of several parts"
+    )
+    report.add_argument(
+        "--out", type=_place,
         help="folder for the paper's tables and figures of all these runs (default: the results folder, if it is one)",
     )  # fmt: skip
     _add_pdf(report)
@@ -88,8 +90,8 @@ def parser() -> argparse.ArgumentParser:
         "--one-column", action="store_true", help="also write figures/NAME-column.pdf, 3.35 inches wide"
     )
     compare = verbs.add_parser("compare", help="tell which numbers moved against a baseline")
-    compare.add_argument("results", type=Path)
-    compare.add_argument("--baseline", type=Path, required=True, help="baseline file (JSON)")
+    compare.add_argument("results", type=_place)
+    compare.add_argument("--baseline", type=_place, required=True, help="baseline file (JSON)")
     compare.add_argument(
         "--exact", action="store_true", help="any difference counts: for the same seeds, machine and versions"
     )
@@ -121,7 +123,7 @@ def _add_store(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-
 
 def _add_store_folder(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "--store", type=_folder, default=Path("store"), help="folder of finished work (default: %(default)s)"
+        "--store", type=_place, default=Path("store"), help="folder of finished work (default: %(default)s)"
     )
 
 
@@ -132,14 +134,14 @@ def _add_leaderboard(verbs: argparse._SubParsersAction) -> None:  # type: ignore
         description="One ranked table per scenario of all runs among and below the folders: average ranks over cells "
         "(data set, network, recipe, request), which ranks are told apart, verdicts and failures.",
     )
-    leaderboard.add_argument("results", nargs="+", type=_folder, metavar="DIR", help="folder that holds results")
+    leaderboard.add_argument("results", nargs="+", type=_place, metavar="DIR", help="folder that holds results")
     leaderboard.add_argument(
         "--by", choices=CRITERIA, default=CRITERIA[0],
         help="what the order is by: the attack that decides, error on forget or test data, or time "
         "(default: %(default)s)",
     )  # fmt: skip
     leaderboard.add_argument(
-        "--out", type=_folder, default=Path("leaderboard"), help="where it is written (default: %(default)s)"
+        "--out", type=_place, default=Path("leaderboard"), help="where it is written (default: %(default)s)"
     )
 
 
@@ -159,7 +161,7 @@ def _add_outcome(run: argparse.ArgumentParser) -> None:
     run.add_argument("--attacks", help="comma list of names or paths of membership-inference attacks, all, or none")
     run.add_argument("--audit", choices=("standard", "deep"), help="deep: relearning and recovery from weights too")
     run.add_argument("--seeds", help="number of repeats, or a comma list of repeats such as 0,3")
-    run.add_argument("--out", type=_folder, help="results folder (default: results/SCENARIO-DATE-HASH, or PRESET-DATE)")
+    run.add_argument("--out", type=_place, help="results folder (default: results/SCENARIO-DATE-HASH, or PRESET-DATE)")
     run.add_argument("--force", action="store_true", help="make everything anew, even what the store has")
     run.add_argument("--dry-run", action="store_true", help="print the jobs, what the store has and an estimated time")
     _add_pdf(run)
@@ -178,11 +180,11 @@ def _add_audit(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-
         "recipe as the references. One model can be shown to leak; that none of it shows takes eight models or more.",
     )
     audit.add_argument(
-        "--model", action="append", type=Path, required=True, metavar="FILE", dest="models",
+        "--model", action="append", type=_place, required=True, metavar="FILE", dest="models",
         help="safetensors file of unlearned weights; again for every further model, each from another original",
     )  # fmt: skip
     audit.add_argument(
-        "--request", type=Path, required=True, metavar="FILE",
+        "--request", type=_place, required=True, metavar="FILE",
         help='JSON: {"forget": [12, 7]}, places in the training set, or {"removed_classes": [3]}',
     )  # fmt: skip
     audit.add_argument("--name", default="", help="name of the row (default: what the files' names begin with)")
@@ -203,7 +205,7 @@ def _add_tune(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-a
     )
     tune.add_argument("--draws", type=int, default=3, help="forget requests that a trial serves (default: %(default)s)")
     tune.add_argument("--originals", type=int, default=2, help="models that it serves each from (default: %(default)s)")
-    tune.add_argument("--out", type=_folder, help="preset to write (default: tuned-SCENARIO.toml)")
+    tune.add_argument("--out", type=_place, help="preset to write (default: tuned-SCENARIO.toml)")
     tune.add_argument("--about", help="what the preset says of itself in `list`")
     tune.add_argument("--force", action="store_true", help="overwrite the preset")
 
@@ -234,7 +236,7 @@ def _add_cell(verb: argparse.ArgumentParser, *, base: str, scenario: bool = True
     verb.add_argument("--device", help="cpu (default), cuda, cuda:N or mps")
     verb.add_argument(
         "--data-dir",
-        type=Path,
+        type=_place,
         help="folder of the data sets, or of your images (default: $UNLEARNING_DATA, else data)",
     )
     verb.add_argument("--download", action="store_true", help="get a published data set that is not in that folder")
@@ -253,9 +255,9 @@ def _add_cell(verb: argparse.ArgumentParser, *, base: str, scenario: bool = True
     _add_store_folder(verb)
 
 
-def _folder(text: str) -> Path:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("the name of a folder is empty")
+def _place(text: str) -> Path:
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError("the name of a file or folder is empty or has a zero byte")
     return Path(text)
 
 

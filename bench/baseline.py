@@ -72,7 +72,9 @@ def of(results: records.Results) -> Baseline:
 
 
 def write(results: records.Results, path: Path) -> None:
-    """Write a run's baseline. Raises UsageError if the file cannot be written."""
+    """Write a run's baseline. Raises UsageError if the file cannot be written, or is something else than a baseline."""
+    if path.is_file():
+        _require_baseline(path)
     made = of(results)
     kept = {key: results.run.get(key) for key in ("config_hash", "versions", "seeds", "command")}
     head = json.dumps(
@@ -86,13 +88,23 @@ def write(results: records.Results, path: Path) -> None:
         raise UsageError(f"cannot write the baseline {path}: {error.strerror}") from error
 
 
+def _require_baseline(path: Path) -> None:
+    """Raise UsageError where writing would overwrite something else."""
+    try:
+        _content(path)
+    except UsageError as error:
+        raise UsageError(
+            f"{path} is there and is no baseline; name another file with --baseline, or delete it"
+        ) from error
+
+
 def read(path: Path) -> Baseline:
     """Read a baseline file. Raises UsageError, in one line, for one that is missing or damaged."""
     content = _content(path)
     try:
         numbers = [_number(entry) for entry in content["numbers"]]
         verdicts = {str(name): str(word) for name, word in (content.get("verdicts") or {}).items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, error) from error
     # A file of an earlier version may hold numbers that are no longer compared.
     return Baseline(content["config"], {one.place: one for one in numbers if _compared(one.metric)}, verdicts)
@@ -124,13 +136,13 @@ def _content(path: Path) -> dict[str, Any]:
         raise UsageError(f"no baseline at {path}; write one with --update-baseline") from error
     except OSError as error:
         raise UsageError(f"cannot read the baseline {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> UsageError:
     fault = " ".join(str(error).split())
-    return UsageError(f"the baseline {path} is damaged ({fault}); write it again with --update-baseline")
+    return UsageError(f"the baseline {path} is damaged ({fault}); delete it and write it again with --update-baseline")
 
 
 def _number(entry: Mapping[str, Any]) -> Number:

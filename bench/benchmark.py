@@ -43,10 +43,11 @@ def run(
     """
     clock, start, spent = runner.Clock(), time.perf_counter(), dict[str, Spent]()
     with clock.phase("plan"):
-        entries = store.Store(store_folder)
         planned = memorization.outline(config)
     machine.require_device(config.device)
     weights = given.fitted(planned, weights)
+    pool.require_trainable(planned, store.Store(store_folder, create=False))
+    entries = store.Store(store_folder)
     streams.tell(first_line(planned), sys.stdout)
     with claims.at_work(entries):
         if config.scenario_settings.needs_hardness:
@@ -168,20 +169,20 @@ def first_line(planned: plan.Plan) -> str:
 
 
 def prepare_parts(preset: str, configs: Mapping[str, Config], out: Path | None) -> Path:
-    """The folder of a preset's parts, with theirs below it; raises UsageError before any work where that cannot be."""
+    """The folder of a preset's parts, with theirs below it; raises UsageError where they cannot be made."""
     name = store.key(parts={part: description.config_hash(config) for part, config in configs.items()})[:8]
     folder = out or Path("results") / f"{Path(preset).stem}-{datetime.date.today().isoformat()}-{name}"
     for place in ("", *configs):
-        records.require_folder(folder / place, "the results folder", "--out")
+        records.require_place(folder / place, "the results folder", "--out")
     return folder
 
 
 def prepare_out(config: Config, out: Path | None, name: str = "", weights: Sequence[given.Weights] = ()) -> Path:
-    """The results folder, made and writable; raises UsageError before any work otherwise."""
+    """The results folder, which `run` makes when it has results; raises UsageError where that cannot be."""
     today, hashed = datetime.date.today().isoformat(), description.config_hash(config)
     if weights:  # the same request with other weights is another run
         hashed = store.key(config=hashed, name=name, files=[file.digest for file in weights])[:8]
     verb = "audit-" if weights else ""
     folder = out or Path("results") / f"{verb}{config.scenario}-{today}-{hashed}"
-    records.require_folder(folder, "the results folder", "--out")
+    records.require_place(folder, "the results folder", "--out")
     return folder

@@ -94,7 +94,7 @@ def seconds(value: Any) -> float | None:
     if value is None:
         return None
     try:
-        seconds = float(value)
+        seconds = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         seconds = math.nan
     if not 0 < seconds < math.inf:
@@ -103,11 +103,13 @@ def seconds(value: Any) -> float | None:
 
 
 def seeds(value: Any) -> tuple[int, ...]:
-    """`5` means the repeats 0 to 4; `0,3` exactly these."""
-    if isinstance(value, str) and "," in value:
-        chosen = tuple(dict.fromkeys(whole("--seeds", part.strip()) for part in value.split(",") if part.strip()))
+    """`5` means the repeats 0 to 4; `0,3`, or a list in a preset, exactly these."""
+    parts = value.split(",") if isinstance(value, str) and "," in value else value
+    if isinstance(parts, list | tuple):
+        given = [part for part in map(str, parts) if part.strip()]
+        chosen = tuple(dict.fromkeys(whole("--seeds", part.strip()) for part in given))
     else:
-        chosen = tuple(range(whole("--seeds", value)))
+        chosen = tuple(range(min(whole("--seeds", value), 1001)))
     if not 1 <= len(chosen) <= 1000:
         raise UsageError(f"--seeds needs between 1 and 1000 repeats, got {value!r}")
     return chosen

@@ -27,8 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UsageError as error:
-        streams.tell(f"error: {' '.join(str(error).splitlines())}", sys.stderr)
-        return USAGE
+        return _refused(str(error))
     except KeyboardInterrupt:
         line = "interrupted; finished work is in the store, the same command goes on from there"
         streams.tell(line, sys.stderr)
@@ -39,9 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, MemoryError, RuntimeError) as error:
         if not (reason := refusals.reason(error)):
             raise
-        streams.tell(f"error: {reason}", sys.stderr)
+        _refused(reason)
         streams.close(sys.stdout)  # it may be what is full
         return USAGE
+
+
+def _refused(reason: str) -> int:
+    """Print the one line of an error, without what a terminal would take for a command."""
+    streams.tell("error: " + "".join(one if one.isprintable() else " " for one in reason), sys.stderr)
+    return USAGE
 
 
 def _dispatch(words: list[str]) -> int:
@@ -292,10 +297,12 @@ def _leaderboard(chosen: argparse.Namespace) -> int:
 
     if (chosen.out / "run.json").exists():
         raise UsageError(f"{chosen.out} holds the results of a run; choose another folder with --out")
-    records.require_folder(chosen.out, "the leaderboard's folder", "--out")
-    print(leaderboard.build(chosen.results, chosen.out, chosen.by))
+    records.require_place(chosen.out, "the leaderboard's folder", "--out")
+    text, faults = leaderboard.build(chosen.results, chosen.out, chosen.by)
+    print(text)
+    print("".join(f"left out: {fault}\n" for fault in faults), end="", file=sys.stderr)
     print(f"table, LaTeX, page and diagrams: {chosen.out}", file=sys.stderr)
-    return OK
+    return FAILED if faults else OK
 
 
 ACTS = {

@@ -189,6 +189,9 @@ def _attack_settings(
     tables: Mapping[str, Any], attacks: Sequence[str], edits: Mapping[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     names = [registry.short_name(entry) for entry in attacks]
+    known = {*registry.names("attacks"), *names}
+    if strange := sorted(set(tables.get("attack", {})) - known):
+        raise registry.unknown("attacks", strange[0], known)
     return {name: dict(tables.get("attack", {}).get(name, {})) | edits.get(name, {}) for name in names}
 
 

@@ -44,7 +44,7 @@ def request(path: Path) -> tuple[str, list[str]]:
     `{"removed_classes": [3]}` whole classes. Raises UsageError, in one line, for anything else.
     """
     try:
-        pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
+        pairs = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list)
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read the request {path}: {_line(error)}") from error
     if not (isinstance(pairs, list) and len(pairs) == 1 and isinstance(pairs[0], tuple) and pairs[0][0] in KNOWN):

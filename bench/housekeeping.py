@@ -20,9 +20,10 @@ from tabulate import tabulate  # type: ignore[import-untyped, unused-ignore]
 from bench import claims, records, untrusted, whole
 from bench.interface import UsageError
 from bench.store import ASIDE, Damaged, Store
+from reports.numbers import memory
 
 UNITS = {"m": 60, "h": 3600, "d": 86_400}
-AGE = re.compile(r"(\d+)([mhd])")
+AGE = re.compile(r"(\d{1,9})([mhd])")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def listing(store: Store) -> str:
     """A line an entry: kind, key, size and the days since it was used."""
     now, found = time.time(), entries(store)
     days = [max(0.0, now - one.used) / 86_400 for one in found]  # a clock may have been set back
-    lines = [[one.kind, one.key, readable(one.size), f"{age:.1f}"] for one, age in zip(found, days, strict=True)]
+    lines = [[one.kind, one.key, memory(one.size), f"{age:.1f}"] for one, age in zip(found, days, strict=True)]
     return _table(lines, ["kind", "key", "size", "used, days ago"])
 
 
@@ -72,7 +73,7 @@ def sizes(store: Store) -> str:
     found = entries(store)
     kinds = sorted({one.kind for one in found})
     groups = [(kind, [one for one in found if one.kind == kind]) for kind in kinds] + [("all", found)]
-    return _table([[kind, len(own), readable(_bytes(own))] for kind, own in groups], ["kind", "entries", "size"])
+    return _table([[kind, len(own), memory(_bytes(own))] for kind, own in groups], ["kind", "entries", "size"])
 
 
 def verify(store: Store) -> tuple[str, int]:
@@ -124,7 +125,7 @@ def prune(store: Store, keep: Sequence[str], *, dry_run: bool) -> str:
         raise UsageError(f"cannot remove from the store {store.folder}: {error.strerror}") from error
     verb = "would remove" if dry_run else "removed"
     useless = f", and {left} useless files" if left else ""
-    return f"{verb} {len(gone)} of {len(found)} entries, {readable(_bytes(gone))}{useless}"
+    return f"{verb} {len(gone)} of {len(found)} entries, {memory(_bytes(gone))}{useless}"
 
 
 def _kept(keep: Sequence[str], there: Collection[str]) -> tuple[set[str], float, set[tuple[str, str]]]:
@@ -136,7 +137,7 @@ def _kept(keep: Sequence[str], there: Collection[str]) -> tuple[set[str], float,
             kinds.add(word)
         elif age := AGE.fullmatch(word):
             since = min(since, time.time() - int(age[1]) * UNITS[age[2]])
-        elif word.strip() and Path(word).is_dir():
+        elif word.strip() and os.path.isdir(word):
             keys |= _needed(Path(word))
         else:
             known = ", ".join(sorted(there)) or "none yet"
@@ -173,15 +174,6 @@ def _useless(store: Store, *, remove: bool) -> int:
 
 def _bytes(found: Sequence[Entry]) -> int:
     return sum(one.size for one in found)
-
-
-def readable(size: float) -> str:
-    """Bytes as `3.2 MiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 def _table(lines: Sequence[Sequence[object]], heads: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -27,6 +28,11 @@ def require_device(device: str) -> None:
     except Exception as error:  # torch raises many kinds here
         reason = str(error).split("\n")[0].split(". ")[0][:150]
         raise UsageError(f"cannot use the device {device}: {reason}; --device cpu always works") from error
+
+
+def memory() -> float:
+    """Bytes of memory of this machine; infinite where the system does not tell."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
 
 
 def versions() -> dict[str, str]:

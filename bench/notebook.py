@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,6 +78,8 @@ def run(
         UsageError: something asked for is impossible, or pandas is not installed; nothing has been computed then.
     """
     _pandas()  # before any work
+    if set is not None and not isinstance(set, Mapping):
+        raise UsageError(f'set must be a table such as {{"pgu.gamma": 0.9}}, got {set!r}')
     flags = {
         "scenario": scenario, "methods": _listed(methods), "seeds": _listed(seeds), "attacks": _listed(attacks),
         "preset": preset, "dataset": dataset, "architecture": architecture, "recipe": recipe, "device": device,
@@ -93,10 +95,10 @@ def run(
 
 
 def _listed(value: object) -> str | None:
-    """A list as the command line takes it."""
-    if value is None or isinstance(value, str | int):
+    """A list as the command line takes it; the last comma tells one number in a list from a count."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
         return None if value is None else str(value)
-    return ",".join(map(str, value))  # type: ignore[call-overload]
+    return "".join(f"{one}," for one in value)
 
 
 def _text(value: object) -> str:

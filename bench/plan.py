@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -183,7 +183,7 @@ def load_dataset(name: str) -> Dataset:
             dataset = replace(dataset, name=registry.row_name(name)).verified(dataset.digest)
     except UsageError:
         raise
-    except Exception as error:  # a plug-in may return or raise anything
+    except (Exception, SystemExit) as error:  # a plug-in may return or raise anything
         raise UsageError(f"the data set {name} cannot be used: {type(error).__name__}: {error}") from error
     return dataset  # type: ignore[no-any-return]
 
@@ -200,7 +200,15 @@ def make(config: Config, hardness: np.ndarray | None = None) -> Plan:
     plan.reference_key = keys.evaluation_key(plan, "reference", [])
     plan.audit_key = keys.audit_key(plan, "reference", [], [])
     plan.rows = [row(plan, name) for name in config.rows()]
+    _require_work([one for one in plan.rows if one.name in map(registry.row_name, config.methods)])
     return plan
+
+
+def _require_work(named: Sequence[Row]) -> None:
+    """Raise UsageError where every method that was named is skipped: a run would show controls only."""
+    if named and all(one.skipped for one in named):
+        reasons = "; ".join(dict.fromkeys(one.skipped for one in named))
+        raise UsageError(f"none of these methods can run: {reasons}; name others with --methods, or another --scenario")
 
 
 def of_originals(config: Config, dataset: Dataset, *, shadows: bool, hardness: np.ndarray | None = None) -> Plan:
@@ -231,7 +239,7 @@ def row(plan: Plan, name: str) -> Row:
     method = plan.config.method(name)
     scenario = plan.config.scenario
     if scenario not in method.supports:
-        supported = ", ".join(method.supports)
+        supported = ", ".join(method.supports) or "none"
         return Row(name, method, (), f"{name} does not support {scenario} (it supports {supported})")
     if reason := method.refuses(scenario):
         return Row(name, method, (), reason)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import claims, layers, registry, workers
+from bench import claims, layers, machine, registry, workers
 from bench.config import Config
 from bench.datasets import without_test
 from bench.interface import Dataset, UsageError
@@ -18,6 +19,8 @@ from bench.store import Store
 
 if TYPE_CHECKING:
     from bench.training import Build
+
+TRAINED = 12  # bytes that training takes for a weight: itself, its gradient and its momentum
 
 
 def train_pool(
@@ -70,6 +73,12 @@ def _groups(config: Config, dataset: Dataset, todo: Sequence[Model]) -> list[lis
     return groups
 
 
+def require_trainable(plan: Plan, store: Store) -> None:
+    """Raise UsageError, before anything is written, where models must be trained and their network cannot be built."""
+    if any(not store.has("model", model.key) for model in plan.models()):
+        require_network(plan.config.architecture, plan.dataset, network(plan.config.architecture))
+
+
 def require_network(name: str, dataset: Dataset, build: Build) -> None:
     """Raise UsageError, in one line, for a network that cannot be built or is not what it must be."""
     import torch
@@ -80,15 +89,36 @@ def require_network(name: str, dataset: Dataset, build: Build) -> None:
     classes = dataset.classes
     listed = layers.published(name)
     try:
+        _require_size(build, dataset)
         images = Images(dataset, "train", "cpu").take(torch.arange(2))
         model = training.new_model(build, dataset, 0).eval()
         logits = model(images)
         if tuple(logits.shape) != (2, classes):
             raise ValueError(f"two images give outputs of shape {list(logits.shape)}, not [2, {classes}]")
         layers.require_sound(model, listed, images)
-    except Exception as error:  # a plug-in may return or raise anything
+    except (Exception, SystemExit) as error:  # a plug-in may return or raise anything
         fault = str(error).split("\n")[0]
         raise UsageError(f"the architecture {name} cannot be used: {type(error).__name__}: {fault}") from error
+
+
+def _require_size(build: Build, dataset: Dataset) -> None:
+    """Raise ValueError for a network with an empty layer, or of more weights than can be trained, before it is made."""
+    import torch
+
+    try:
+        channels, side = dataset.train_x.shape[1:3]
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, on empty layers
+            sizes = [one.numel() for one in build(channels, side, dataset.classes).parameters()]
+    except (Exception, SystemExit):  # what cannot be laid out without memory says what is wrong when it is made
+        return
+    if 0 in sizes:
+        raise ValueError("it has a layer without weights; make it wider")
+    wanted, there = TRAINED * sum(sizes), machine.memory()
+    if wanted > there:
+        raise ValueError(
+            f"training it takes {wanted / 1e9:.0f} GB, this machine has {there / 1e9:.0f}; make it narrower"
+        )
 
 
 def _train_group(

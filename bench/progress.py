@@ -70,10 +70,10 @@ class Progress:
             self.bar.update(self.task, description=what[:40])
 
     def done(self, what: str, jobs: int = 1) -> None:
-        """`what` is finished, which counts for `jobs` jobs."""
-        self.finished += jobs
+        """`what` is finished, which counts for `jobs` jobs; what is tried again after it failed was counted before."""
+        self.finished = min(self.finished + jobs, self.total)
         if self.bar is not None:
-            self.bar.update(self.task, advance=jobs, description=what[:40])
+            self.bar.update(self.task, completed=self.finished, description=what[:40])
         elif not self.quiet:
             seconds = time.perf_counter() - self.start
             streams.tell(f"[{self.finished}/{self.total} {seconds:6.1f} s] {what}", sys.stderr)

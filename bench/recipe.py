@@ -121,7 +121,8 @@ def read_toml(kind: str, name: str, known: Mapping[str, Path]) -> dict[str, Any]
         tables: dict[str, Any] = untrusted.from_toml(path)
         return tables
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the {kind} {path}: {error}") from error
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise UsageError(f"cannot read the {kind} {path}: {reason}") from error
 
 
 def load_recipe(name: str, changes: Mapping[str, Any] | None = None, architecture: str = "") -> Recipe:

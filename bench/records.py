@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import math
 import os
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import program, untrusted
+from bench import program, run_file, untrusted
 from bench.interface import Record, UsageError
 from bench.whole import write_whole as write_whole
 
@@ -24,17 +24,6 @@ COLUMNS = (
     "value", "low", "high", "n", "status",
 )  # fmt: skip
 # Metrics that depend on the machine: never compared between runs, aside from ratios within one run.
-REQUIRED = (
-    "title",
-    "config_hash",
-    "dataset",
-    "architecture",
-    "scenario",
-    "steps",
-    "methods",
-    "reference_models",
-    "seeds",
-)
 TIMES = ("seconds_request", "seconds_prepare")
 
 
@@ -73,6 +62,17 @@ def require_unlinked(folder: Path) -> None:
     """Raise UsageError where the `figures` of a results folder are a link: what is drawn would land elsewhere."""
     if (folder / "figures").is_symlink():
         raise UsageError(f"{folder / 'figures'} is a link, through which nothing is written; remove it")
+
+
+def require_place(folder: Path, what: str, flag: str) -> None:
+    """The same for a folder that is made when there is something to put into it: nothing of it stays behind."""
+    missing = [place for place in (folder, *folder.parents) if not os.path.exists(place)]
+    try:
+        require_folder(folder, what, flag)
+    finally:
+        for place in missing:
+            with contextlib.suppress(OSError):  # it was not made, or something is in it by now
+                place.rmdir()
 
 
 def to_csv(records: Iterable[Record], *, dataset: str, architecture: str, scenario: str) -> str:
@@ -132,21 +132,37 @@ def save_run(folder: Path, run: dict[str, Any]) -> None:
     write_whole(folder / "run.json", (json.dumps(run, indent=1, sort_keys=True) + "\n").encode())
 
 
+def _instead(folder: Path) -> str:
+    """What to do with a folder that is not that of a finished run."""
+    parts = sorted(path.parent.name for path in folder.glob("*/records.csv"))
+    if parts:
+        return f"name one of the runs in it: {', '.join(parts)}"
+    return "repeat the command that was to fill it, or name a results folder"
+
+
 def load(folder: Path) -> Results:
     """Read a results folder. Raises UsageError, in one line, for anything missing or damaged."""
     if not folder.is_dir():
         raise UsageError(f"no results folder at {folder}; {program.name()} --out {folder} makes one")
+    if not os.path.exists(folder / "records.csv"):
+        raise UsageError(f"{folder} has no records.csv and so holds no finished run; {_instead(folder)}")
     records = from_csv(folder / "records.csv")
     try:
         run = untrusted.from_json(folder / "run.json")
-        if missing := [key for key in REQUIRED if not isinstance(run, dict) or key not in run]:
-            raise ValueError(f"run.json has no {missing[0]}")
+        run_file.require_sound(run)
         if run.get("records", len(records)) != len(records):
             raise ValueError(f"records.csv has {len(records)} of {run['records']} records")
-        samples = untrusted.arrays(folder / "samples.npz")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        samples = {name: _sample(name, array) for name, array in untrusted.arrays(folder / "samples.npz").items()}
+    except Exception as error:  # a damaged file fails in any way
+        fault = " ".join(str(error).split()) or type(error).__name__
         message = (
-            f"results folder {folder} is incomplete or damaged ({error}); run the same command again to rewrite it"
+            f"results folder {folder} is incomplete or damaged ({fault}); run the same command again to rewrite it"
         )
         raise UsageError(message) from error
     return Results(run, records, samples)
+
+
+def _sample(name: str, array: np.ndarray) -> np.ndarray:
+    if array.ndim != 2 or array.dtype.kind != "f":
+        raise ValueError(f"{name} in samples.npz must be numbers [models, samples], got {array.dtype} {array.shape}")
+    return array

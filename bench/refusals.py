@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+# What is wrong with the name of a file or folder.
+NAMED = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 # What a RuntimeError says: torch's CPU allocator the first, that of a GPU the second, Python the third.
 MEMORY = ("can't allocate memory", "out of memory", "can't start new thread")
 KEPT = "finished work is in the store, the same command goes on from there"
@@ -17,4 +19,6 @@ def reason(error: OSError | MemoryError | RuntimeError) -> str:
     if isinstance(error, OSError) and error.errno in REFUSED:
         place = f" {error.filename}" if error.filename else ""
         return f"cannot write or read{place}: {error.strerror}; {KEPT}"
+    if isinstance(error, OSError) and error.errno in NAMED and error.filename:
+        return f"cannot use {error.filename}: {error.strerror}; name another file or folder"
     return ""

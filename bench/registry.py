@@ -23,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from bench import plugins
 from bench.attack import Attack
 from bench.interface import Method, UsageError
 
@@ -68,6 +69,10 @@ def load(kind: str, name: str) -> Any:
     if len(found) != 1:
         plural = ", ".join(value.__name__ for value in found) or "none"
         raise UsageError(f"{name} must define exactly one subclass of {wanted.__name__}; it defines {plural}")
+    try:
+        plugins.require_sound(found[0], wanted)
+    except TypeError as error:
+        raise UsageError(f"{name} cannot be used as one of the {kind}: {error}") from error
     return found[0]
 
 
@@ -148,7 +153,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
     singular = {"methods": "method", "attacks": "attack", "datasets": "data set", "architectures": "architecture"}
-    return UsageError(f"unknown {singular.get(kind, kind)} '{name}'; {hint}known: {', '.join(known)}")
+    return UsageError(f"unknown {singular.get(kind, kind)} '{name}'; {hint}known: {', '.join(known) or 'none'}")
 
 
 def _files(kind: str) -> list[Path]:
@@ -171,7 +176,7 @@ def _module(kind: str, name: str) -> ModuleType | Any:
         return next(point for point in _points(kind) if point.name == name).load()
     except UsageError:
         raise
-    except Exception as error:  # a plug-in's file may fail in any way; the user needs one line, not a traceback
+    except (Exception, SystemExit) as error:  # a plug-in's file may fail in any way; the user needs one line
         raise UsageError(f"cannot load {path or name}: {type(error).__name__}: {error}") from error
 
 

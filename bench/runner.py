@@ -134,6 +134,7 @@ class MethodRunner:
                 continue
             if before and not self.store.has("unlearned", before):  # another machine is at it
                 continue
+            missing = not self.store.has("unlearned", run.key)  # or else what belongs to it, which counts itself
             try:
                 if not self._once(row, run, wait=wait):
                     continue
@@ -141,10 +142,9 @@ class MethodRunner:
                 raise
             except (Exception, SystemExit) as error:
                 failures[run.key] = Failure(workers.failed(error), "".join(traceback.format_exception(error)))
-            self.progress.done(
-                f"{row.name} repeat {run.repeat} request {run.request.step}"
-                + (" failed" if run.key in failures else "")
-            )
+            if missing:
+                lost = " failed" if run.key in failures else ""
+                self.progress.done(f"{row.name} repeat {run.repeat} request {run.request.step}{lost}")
         return failures
 
     def _once(self, row: Row, run: Run, *, wait: bool) -> bool:

@@ -12,6 +12,7 @@ from bench.interface import Dataset, UsageError
 from bench.plan import Place, Plan, Row, Run
 from bench.scenarios import Scenario
 
+MOST = 10_000  # of anything in a budget
 SCORING_CODE = ("tuning.py", "tuner.py")
 
 
@@ -25,8 +26,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
-                raise UsageError(f"--{name} must be at least 1, got {value}")
+            if not 1 <= value <= MOST:
+                bound = "at least 1" if value < 1 else f"at most {MOST:,}"
+                raise UsageError(f"--{name} must be {bound}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,12 @@ def lay_out(configs: Sequence[Config], fixed: Sequence[str], budget: Budget) -> 
     Raises UsageError for a `search` that its method's fields refuse and for a request that leaves no other draws.
     """
     dataset = pool.loaded(configs[0].dataset, test=False)
-    return [_cell(config, dataset, set(fixed), budget) for config in configs]
+    cells = [_cell(config, dataset, set(fixed), budget) for config in configs]
+    skipped = [study.skipped for cell in cells for study in cell.studies]
+    if all(skipped):
+        reasons = "; ".join(dict.fromkeys(skipped))
+        raise UsageError(f"nothing to tune: {reasons}; name others with --methods, or another --scenario")
+    return cells
 
 
 def _cell(config: Config, dataset: Dataset, fixed: set[str], budget: Budget) -> Cell:

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from bench import chains, claims, machine, pool, tuning, workers
+from bench.plan import Plan
 from bench.progress import Progress
 from bench.store import Store
 from bench.trials import Cell, Job, Study
@@ -38,6 +39,7 @@ def carry_out(cells: Sequence[Cell], folder: Path, jobs: int, show: Callable[[Ou
     Raises UsageError for a network that cannot be built, and StoreError.
     """
     machine.require_device(cells[0].config.device)
+    pool.require_trainable(_originals(cells), Store(folder, create=False))
     entries = Store(folder)
     shown: dict[int, Outcome] = {}
     studies = [study for cell in cells for study in cell.studies]
@@ -47,11 +49,16 @@ def carry_out(cells: Sequence[Cell], folder: Path, jobs: int, show: Callable[[Ou
     return [[next(outcomes) for _ in cell.studies] for cell in cells]
 
 
+def _originals(cells: Sequence[Cell]) -> Plan:
+    """A plan of the originals of all cells."""
+    return replace(cells[0].plans[0], originals=[m for cell in cells for p in cell.plans for m in p.originals])
+
+
 def _work(
     cells: Sequence[Cell], studies: Sequence[Study], entries: Store, jobs: int,
     shown: dict[int, Outcome], show: Callable[[Outcome], None],
 ) -> None:  # fmt: skip
-    originals = replace(cells[0].plans[0], originals=[m for cell in cells for p in cell.plans for m in p.originals])
+    originals = _originals(cells)
     models = {model.key for model in originals.originals if not entries.has("model", model.key)}
     missing = {job.key for study in studies for job in _missing(study, entries)}
     with Progress(len(models) + len(missing)) as progress:

@@ -59,15 +59,29 @@ class Cell:
     unused: tuple[str, ...] = ()
 
 
-def collect(folders: Sequence[Path]) -> dict[str, list[Cell]]:
-    """The cells among and below these folders, by scenario.
+def read(folders: Sequence[Path]) -> tuple[dict[str, Results], list[str]]:
+    """The runs among and below these folders by their own, and what is wrong with those that are damaged.
 
-    Raises UsageError, in one line, where a folder holds no run or a run is damaged.
+    Raises UsageError, in one line, where a folder holds no run or all runs are damaged.
     """
-    blocks: dict[tuple[str, ...], list[tuple[str, Results]]] = {}
+    found: dict[str, Results] = {}
+    faults = []
     for folder in find(folders):
-        results = load(folder)
-        blocks.setdefault(_block(results.run), []).append((str(folder), results))
+        try:
+            found[str(folder)] = load(folder)
+        except UsageError as error:
+            faults.append(str(error))
+    if not found:
+        more = f"; so are {len(faults) - 1} others" if len(faults) > 1 else ""
+        raise UsageError(faults[0] + more)
+    return found, faults
+
+
+def collect(runs: Mapping[str, Results]) -> dict[str, list[Cell]]:
+    """The cells of runs by their folders, by scenario."""
+    blocks: dict[tuple[str, ...], list[tuple[str, Results]]] = {}
+    for folder, results in runs.items():
+        blocks.setdefault(_block(results.run), []).append((folder, results))
     cells: dict[str, list[Cell]] = {scenario: [] for scenario in SCENARIOS}
     for place in sorted(blocks):
         cells[place[0]].append(_cell(blocks[place]))

@@ -58,7 +58,7 @@ def _unusable(results: Results, methods: Sequence[str]) -> list[str]:
 def _idle(results: Results, method: str) -> bool:
     """Whether every run of a method gave the original back."""
     (entry,) = (entry for entry in results.run["methods"] if entry["name"] == method)
-    statuses = [note["status"] for note in entry["notes"]]
+    statuses = [note["status"] for note in entry.get("notes", ())]
     return bool(statuses) and all(IDLE & set(status.split(" and ")) for status in statuses)
 
 

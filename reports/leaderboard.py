@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 
 from bench.records import require_unlinked, write_whole
 from reports import latex, markdown, standings
-from reports.cells import TUNED, Cell, collect
+from reports.cells import TUNED, Cell, collect, read
 from reports.grid import Row, Table
 from reports.numbers import fixed
 from reports.ranking import Ranking, rank
@@ -55,24 +55,29 @@ class Diagram:
     alternative: str
 
 
-def build(folders: Sequence[Path], out: Path, by: str = "attack") -> str:
-    """Write the leaderboard of all results among and below these folders into `out` and return its Markdown.
+def build(folders: Sequence[Path], out: Path, by: str = "attack") -> tuple[str, list[str]]:
+    """Write the leaderboard of all results among and below these folders into `out`.
 
     Writes `leaderboard.md`, `leaderboard.tex`, `leaderboard.html`, and `figures/ranks_SCENARIO.png` and `.pdf` where
-    the cells can tell methods apart. `by` is the criterion of the order: `attack`, `forget`, `test` or `cost`. Raises
-    `bench.interface.UsageError` where a folder holds no results or damaged ones.
+    the cells can tell methods apart. `by` is the criterion of the order: `attack`, `forget`, `test` or `cost`.
+
+    Returns:
+        Its Markdown, and a line for each run that is damaged and left out, which its notes tell too. Raises
+        `bench.interface.UsageError` where a folder holds no results, or none that are whole.
     """
     require_unlinked(out)
-    found = {scenario: (cells, rank(cells, by)) for scenario, cells in collect(folders).items()}
+    runs, faults = read(folders)
+    found = {scenario: (cells, rank(cells, by)) for scenario, cells in collect(runs).items()}
     tables = {scenario: standings.tables(scenario, *one) for scenario, one in found.items()}
     notes = [*NOTES, *_unused([cell for cells, _ in found.values() for cell in cells])]
+    notes += [f"Left out: {fault}." for fault in faults]
     every = [table for own in tables.values() for table in own]
     text = markdown.comparison(TITLE, every, ["## How to read this", *(f"- {note}" for note in notes)])
     drawn = {scenario: _draw(scenario, ranking, out / "figures") for scenario, (_, ranking) in found.items()}
     write_whole(out / "leaderboard.md", text.encode())
     write_whole(out / "leaderboard.tex", _latex(tables, notes).encode())
     write_whole(out / "leaderboard.html", _page(tables, drawn, notes).encode())
-    return text
+    return text, faults
 
 
 def _unused(cells: Sequence[Cell]) -> list[str]:

@@ -155,14 +155,16 @@ def count(value: float) -> str:
 
 
 def memory(value: float) -> str:
-    """Bytes in the largest binary unit that leaves a number above 1."""
+    """Bytes in the largest binary unit that leaves a number above 1, single ones as a whole number."""
     if math.isnan(value):
         return MISSING
-    for unit in ("B", "KiB", "MiB"):
+    if value < 1024:
+        return f"{value:.0f} B"
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:
             return f"{significant(value)} {unit}"
         value /= 1024
-    return f"{significant(value)} GiB"
+    return f"{significant(value)} TiB"
 
 
 WRECKED = ("diverged", "collapsed", "failed")

@@ -2,17 +2,15 @@
 
 import functools
 import hashlib
-import io
 import json
 import os
 import pickle
-import struct
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cifar_batches import PER_BATCH, batch, dumps, pack, write
 
 from bench import cli, config, datasets, loop, readouts, registry, training
 from bench import recipe as recipe_module
@@ -20,56 +18,6 @@ from bench.datasets import cifar10, subset
 from bench.interface import Dataset, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
-PER_BATCH, IN_TEST = 20, 100
-
-
-class Python2Pickler(pickle._Pickler):
-    """Writes text and bytes as the Python 2 that wrote CIFAR-10 did."""
-
-    dispatch = dict(pickle._Pickler.dispatch)
-
-    def save_text(self, text):
-        content = text.encode() if isinstance(text, str) else text
-        self.write(pickle.BINSTRING + struct.pack("<i", len(content)) + content)
-        self.memoize(text)
-
-    dispatch[str] = dispatch[bytes] = save_text
-
-
-def dumps(value) -> bytes:
-    stream = io.BytesIO()
-    Python2Pickler(stream, protocol=2).dump(value)
-    return stream.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-
-
-def batch(name: str, count: int) -> dict[str, object]:
-    generator = np.random.default_rng(sum(name.encode()))
-    labels = [i % 10 for i in range(count)]
-    names = [f"{name}_{i}.png" for i in range(count)]
-    data = generator.integers(0, 256, (count, 3072)).astype(np.uint8)
-    return {"batch_label": name, "labels": labels, "data": data, "filenames": names}
-
-
-def write(root: Path, **replaced: bytes) -> dict[str, str]:
-    """Six miniature batches below `root`; returns their MD5 sums."""
-    folder = root / cifar10.SOURCE.folder
-    folder.mkdir(parents=True)
-    sums = {}
-    for name in cifar10.MD5:
-        content = replaced.get(name) or dumps(batch(name, IN_TEST if name == cifar10.TEST else PER_BATCH))
-        (folder / name).write_bytes(content)
-        sums[name] = hashlib.md5(content).hexdigest()
-    return sums
-
-
-def pack(root: Path, names=tuple(cifar10.MD5)) -> None:
-    """Turn the folder of batches into the archive."""
-    with tarfile.open(root / cifar10.SOURCE.file, "w:gz") as archive:
-        for name in reversed(names):
-            archive.add(root / cifar10.SOURCE.folder / name, f"{cifar10.SOURCE.folder}/{name}")
-    for path in (root / cifar10.SOURCE.folder).iterdir():
-        path.unlink()
-    (root / cifar10.SOURCE.folder).rmdir()
 
 
 def same(a: Dataset, b: Dataset) -> bool:

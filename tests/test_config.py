@@ -18,7 +18,6 @@ MISTAKES = {
     "--scenario class_remval": "unknown scenario 'class_remval'; did you mean class_removal?",
     "--methods srub": "unknown method 'srub'; did you mean scrub?",
     "--methods pgu,nothing_like_it": "unknown method 'nothing_like_it'",
-    "--methods ,": "no methods given",
     "--methods nowhere.py": "no such file: nowhere.py",
     "--dataset digit": "unknown data set 'digit'; did you mean digits?",
     "--dataset nowhere.py": "no such file: nowhere.py",
@@ -35,7 +34,6 @@ MISTAKES = {
     "--method pgu --nonsense": "unrecognized arguments",
     # --set
     "--set gamma": "--set takes part.field=value",
-    "--set pgu.gamma": "--set takes part.field=value",
     "--set pgu=0.9": "--set takes part.field=value",
     "--set .gamma=0.9": "--set takes part.field=value",
     "--set pgu.=0.9": "--set takes part.field=value",
@@ -65,7 +63,6 @@ MISTAKES = {
     # attacks and audits
     "--attacks nonsense": "unknown attack 'nonsense'; did you mean",
     "--attacks per_exampel": "unknown attack 'per_exampel'; did you mean per_example?",
-    "--attacks none,loss": "--attacks takes a comma list such as per_example,shadow_xgboost, all or none, got 'none,lo",
     "--attacks all,none": "--attacks takes a comma list",
     "--attacks ,": "--attacks takes a comma list",
     "--attacks": "expected one argument",
@@ -91,13 +88,10 @@ MISTAKES = {
     "--seeds 1001": "--seeds needs between 1 and 1000 repeats",
     "--seeds -1": "--seeds must be a whole number from 0, got '-1'",
     "--seeds few": "--seeds must be a whole number from 0, got 'few'",
-    "--seeds 1.5": "--seeds must be a whole number",
     "--seeds 0,x": "--seeds must be a whole number",
     "--seeds ,": "--seeds needs between 1 and 1000 repeats",
-    "--jobs 0": "--jobs must be at least 1, got 0",
     "--jobs -2": "--jobs must be at least 1, got -2",
     "--jobs many": "invalid int value: 'many'",
-    "--device gpu": "unknown device 'gpu'",
     # forget sets
     "--scenario sample_removal --set scenario.count=600": "cannot forget 600 samples",
     "--scenario sample_removal --set scenario.count=0": "count: Input should be greater than or equal to 1",
@@ -221,17 +215,6 @@ def test_a_plug_in_that_is_no_python_is_one_line(refused: Callable[..., str], ki
 def test_a_folder_below_a_file_is_one_line(refused: Callable[..., str], flag: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "Not a directory" in refused(flag, "file/below", *(["--out", "out"] if flag == "--store" else []))
-
-
-@pytest.mark.parametrize("device", ["cuda:99", "cuda:x"])
-def test_a_device_that_is_not_there_is_one_line(refused: Callable[..., str], device: str) -> None:
-    assert f"cannot use the device {device}" in refused("--device", device, "--out", "out", "--store", "store")
-
-
-def test_a_damaged_baseline_is_one_line(refused: Callable[..., str], tiny: Place, tmp_path: Path) -> None:
-    assert "no baseline at" in refused("compare", str(tiny.out), "--baseline", "nothing.json")
-    (tmp_path / "baseline.json").write_text("{")
-    assert "is damaged" in refused("compare", str(tiny.out), "--baseline", "baseline.json")
 
 
 @pytest.mark.parametrize("line", ["--methods srub", "--set pgu.gamma=2", "--seeds 0", "report nowhere", "runn"])

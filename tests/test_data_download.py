@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cifar_batches
 import pictures
 import pytest
-import test_cifar10
 
 from bench import cli, plan
 from bench.datasets import cifar10, tinyimagenet
@@ -59,8 +59,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def packed_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    monkeypatch.setattr(cifar10, "MD5", test_cifar10.write(root))
-    test_cifar10.pack(root)
+    monkeypatch.setattr(cifar10, "MD5", cifar_batches.write(root))
+    cifar_batches.pack(root)
     return (root / cifar10.SOURCE.file).read_bytes()
 
 

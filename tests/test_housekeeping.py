@@ -17,6 +17,7 @@ from command import TINY, FinishedRun, Place, numbers
 from bench import cli, housekeeping, records
 from bench.interface import UsageError
 from bench.store import Store, key
+from reports.numbers import memory
 
 DAY = 86_400
 
@@ -60,7 +61,7 @@ def test_ls_and_size_tell_every_entry_and_its_bytes(store: Store, call: Callable
     assert [days[key(number=number)] for number in range(5)] == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert "| model  |         3 |" in call("size")
     total = sum(path.stat().st_size for path in store.folder.rglob("*.safetensors"))
-    assert f"| all    |         5 | {total / 1024:.1f} KiB |" in call("size")
+    assert f"| all    |         5 | {memory(total)} |" in call("size")
 
 
 def test_verify_names_what_is_damaged_and_leaves_ages_alone(store: Store, call: Callable[..., str]) -> None:
@@ -127,7 +128,7 @@ def test_prune_removes_what_killed_processes_left_and_not_what_is_being_written(
         "prune --keep old": "old does not note its entries, being of an earlier version; run its command again",
         "prune --keep broken": "broken is incomplete or damaged",
         "size --store nowhere": "no store at nowhere; --store names another",
-        "verify --store ''": "the name of a folder is empty",
+        "verify --store ''": "the name of a file or folder is empty",
         "clean": "invalid choice: 'clean'",
         "": "the following arguments are required",
     }.items(),

@@ -18,16 +18,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import arguments, comparison
+from bench.cli import main
 from bench.interface import Record, UsageError
 from bench.records import Results, save
 from bench.verdict import INDISTINGUISHABLE, LEAKS
 from reports import leaderboard, standings
-from reports.cells import MEASURES, Cell, Entry, collect
+from reports.cells import MEASURES, Cell, Entry, collect, read
 from reports.rank_diagram import rank_diagram
 from reports.ranking import rank
 
 NASTY = "<b>data|100%_&"
 Values = Mapping[str, tuple[float, float, float, float]]  # attack's area, forget gap, test gap, seconds
+
+
+def found_in(folders: list[Path]) -> dict[str, list[Cell]]:
+    """The cells of the runs among and below these folders."""
+    return collect(read(folders)[0])
 
 
 def write(folder: Path, values: Values, scenario: str = "sample_removal", **told: Any) -> Path:
@@ -88,7 +94,7 @@ def say(folder: Path, method: str, **told: Any) -> None:
 
 
 def test_ranks_by_hand(five: Path) -> None:
-    ranking = rank(collect([five])["sample_removal"], "attack")
+    ranking = rank(found_in([five])["sample_removal"], "attack")
     assert ranking.rows == ("b", "a", "c") and ranking.cells == (0, 1, 2, 3, 4)
     assert {name: dict(found.average) for name, found in ranking.ranks.items()} == {
         "attack": {"b": 1, "a": 2, "c": 3}, "forget": {"b": 1, "a": 2, "c": 3},
@@ -97,12 +103,12 @@ def test_ranks_by_hand(five: Path) -> None:
     assert ranking.difference == pytest.approx(2.343 * math.sqrt(3 * 4 / 30), abs=0.001)
     assert ranking.ranks["attack"].p == pytest.approx(math.exp(-5))  # chi square of 10 with two degrees
     assert [ranking.letters(row) for row in ranking.rows] == ["a", "ab", "b"]
-    assert rank(collect([five])["sample_removal"], "cost").rows == ("c", "a", "b")
+    assert rank(found_in([five])["sample_removal"], "cost").rows == ("c", "a", "b")
 
 
 def test_the_table_says_who_reads_what_and_how_often_a_method_is_indistinguishable(five: Path, tmp_path: Path) -> None:
     say(five / "run0", "b", needs=["retain", "forget"])
-    text = leaderboard.build([five], tmp_path / "board")
+    text, _ = leaderboard.build([five], tmp_path / "board")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     assert lines[1] == ["b", "F R", "a", "1.00", "1.00", "2.00", "3.00", "5 of 5", "0 of 5", "0 of 5"]
     assert lines[4] == ["original", "F", "control", *"––––", "0 of 5", "5 of 5", "0 of 5"]
@@ -113,7 +119,7 @@ def test_the_table_says_who_reads_what_and_how_often_a_method_is_indistinguishab
 def test_a_failure_ranks_last_and_is_counted(five: Path) -> None:
     say(five / "run0", "b", status="failed: out of memory")
     say(five / "run1", "b", lost_for_attacks={"runs": 1, "of": 9, "reason": "failed: x"})
-    cells = collect([five])["sample_removal"]
+    cells = found_in([five])["sample_removal"]
     ranking = rank(cells, "attack")
     assert ranking.ranks["attack"].average["b"] == pytest.approx((3 + 3 + 1 + 1 + 1) / 5)
     line = next(row for row in standings.tables("sample_removal", cells, ranking)[0].rows if row.method == "b")
@@ -123,14 +129,14 @@ def test_a_failure_ranks_last_and_is_counted(five: Path) -> None:
 def test_where_all_failed_nobody_is_before_another(five: Path) -> None:
     for number, name in itertools.product(range(5), "abc"):
         say(five / f"run{number}", name, status="failed: out of memory")
-    ranking = rank(collect([five])["sample_removal"], "attack")
+    ranking = rank(found_in([five])["sample_removal"], "attack")
     assert set(ranking.ranks["attack"].average.values()) == {2} and ranking.groups == ((0, 1, 2),)
 
 
 def test_only_cells_that_hold_all_ranked_methods_count(five: Path) -> None:
     say(five / "run4", "c", status="skipped: not for this scenario")
     write(five / "more", {"d": BEST}, started="2026-01-02")  # the cell of run0
-    cells = collect([five])["sample_removal"]
+    cells = found_in([five])["sample_removal"]
     ranking = rank(cells, "attack")
     assert (sorted(ranking.rows), ranking.cells) == (["a", "b", "c"], (0, 1, 2, 3))
     table = standings.tables("sample_removal", cells, ranking)[0]
@@ -142,7 +148,7 @@ def test_only_cells_that_hold_all_ranked_methods_count(five: Path) -> None:
 def test_two_cells_tell_nothing_apart(five: Path, tmp_path: Path) -> None:
     for number in range(2, 5):
         shutil.rmtree(five / f"run{number}")
-    text = leaderboard.build([five], tmp_path / "board")
+    text, _ = leaderboard.build([five], tmp_path / "board")
     assert "**2 cells: nothing can be told apart, since average ranks of 3 methods differ by at most 2" in text
     assert "| a        | F          | –       |" in text and "1.00" not in text.split("## sample_removal: what")[0]
     assert not (tmp_path / "board" / "figures").exists()
@@ -152,12 +158,13 @@ def test_of_several_runs_of_a_cell_most_models_count_then_the_latest(tmp_path: P
     write(tmp_path / "few", {"a": WORST, "b": WORST}, seeds=[0], started="2026-03-01")
     write(tmp_path / "old", {"a": WORST, "c": MIDDLE}, started="2026-01-01")
     write(tmp_path / "new", {"a": BEST}, started="2026-02-01")
-    (cell,) = collect([tmp_path])["sample_removal"]
+    (cell,) = found_in([tmp_path])["sample_removal"]
     areas = {one.row: one.values["attack"] for one in cell.entries if not one.control}
     assert areas == {"a": pytest.approx(0.01), "c": pytest.approx(0.1)}
     assert (cell.folders, cell.unused) == ((str(tmp_path / "old"), str(tmp_path / "new")), (str(tmp_path / "few"),))
-    assert f"do not count, since others of their cell do: {tmp_path / 'few'}" in leaderboard.build(
-        [tmp_path], tmp_path / "board"
+    assert (
+        f"do not count, since others of their cell do: {tmp_path / 'few'}"
+        in leaderboard.build([tmp_path], tmp_path / "board")[0]
     )
 
 
@@ -166,25 +173,27 @@ def test_a_method_with_other_settings_is_another_row(tmp_path: Path) -> None:
         say(write(tmp_path / str(number), {"a": BEST}), "a", tuned=tuned)
     say(write(tmp_path / "hand", {"a": BEST}, changes=["a.lr=0.3"]), "a", tuned={"lr": 0.3, "epochs": 2})
     say(write(tmp_path / "named", {"a+lr=0.4": BEST}), "a+lr=0.4", tuned={"lr": 0.4})
-    (cell,) = collect([tmp_path])["sample_removal"]
+    (cell,) = found_in([tmp_path])["sample_removal"]
     rows = {one.row for one in cell.entries if not one.control}
     assert rows == {"a", "a † (lr=0.1)", "a † (lr=0.2)", "a (lr=0.3) †", "a+lr=0.4"}
     shutil.rmtree(tmp_path / "2")
-    (cell,) = collect([tmp_path])["sample_removal"]
+    (cell,) = found_in([tmp_path])["sample_removal"]
     assert "a †" in {one.row for one in cell.entries}
 
 
 def test_without_an_attack_that_decides_there_are_no_ranks_by_it(five: Path, tmp_path: Path) -> None:
     for number in range(5):
         change(five / f"run{number}", audit={})
-    assert "**No cell has a number for attack, so there are no ranks" in leaderboard.build([five], tmp_path / "board")
-    ranking = rank(collect([five])["sample_removal"], "forget")
+    assert (
+        "**No cell has a number for attack, so there are no ranks" in leaderboard.build([five], tmp_path / "board")[0]
+    )
+    ranking = rank(found_in([five])["sample_removal"], "forget")
     assert ranking.rows == ("b", "a", "c") and set(ranking.ranks) == {"forget", "test", "cost"}
 
 
 def test_scenarios_are_ranked_apart_and_folders_read_once(five: Path) -> None:
     write(five / "poison", {"a": BEST}, scenario="depoisoning")
-    found = collect([five, five / "run0", five / "poison"])
+    found = found_in([five, five / "run0", five / "poison"])
     assert {scenario: len(cells) for scenario, cells in found.items()} == {"sample_removal": 5, "depoisoning": 1}
 
 
@@ -280,7 +289,7 @@ def test_the_command_line_offers_every_criterion() -> None:
     [
         (lambda folder: shutil.rmtree(folder), "no folder at"),
         (lambda folder: [path.unlink() for path in folder.iterdir()], "no results in or below"),
-        (lambda folder: (folder / "records.csv").unlink(), "cannot read"),
+        (lambda folder: (folder / "records.csv").unlink(), "has no records.csv"),
         (lambda folder: (folder / "run.json").write_text("{"), "is incomplete or damaged"),
     ],
 )
@@ -290,6 +299,20 @@ def test_missing_and_damaged_folders_are_refused_in_one_line(tmp_path: Path, spo
     with pytest.raises(UsageError) as caught:
         leaderboard.build([folder], tmp_path / "board")
     assert message in str(caught.value) and str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_damaged_run_is_told_and_the_others_are_ranked(
+    five: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, _ = leaderboard.build([five], tmp_path / "whole")
+    folder = write(tmp_path / "run", {"a": BEST})
+    (folder / "run.json").write_text("{")
+    assert main(["leaderboard", str(five), str(folder), "--out", str(tmp_path / "board")]) == 1
+    out, err = capsys.readouterr()
+    told = next(line for line in err.splitlines() if line.startswith("left out: "))
+    assert str(folder) in told and "damaged" in told
+    note = f"- Left out: {told.removeprefix('left out: ')}."
+    assert note in out.splitlines() and out.replace(f"{note}\n", "").strip() == whole.strip()
 
 
 def test_a_finished_run_on_the_command_line(tiny: FinishedRun, run: Place) -> None:

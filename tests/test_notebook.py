@@ -73,7 +73,11 @@ def test_run_is_the_command_line_and_works_in_a_thread(tiny: FinishedRun, tmp_pa
         ({"methods": ["pgu", "scrb"]}, "did you mean scrub?"),
         ({"set": {"scrub.rewind": "perhaps"}}, "rewind"),
         ({"set": {"scenario.removed": [99]}}, "99"),
+        ({"set": ["pgu.gamma=0.9"]}, 'set must be a table such as {"pgu.gamma": 0.9}'),
         ({"jobs": 0}, "--jobs must be at least 1"),
+        ({"seeds": 1.5}, "--seeds must be a whole number from 0, got '1.5'"),
+        ({"seeds": [0.5]}, "--seeds must be a whole number from 0, got '0.5'"),
+        ({"seeds": []}, "--seeds must be a whole number from 0, got ''"),
         ({"preset": "paper-table4"}, "run from Python takes one setting"),
     ],
 )

@@ -32,7 +32,10 @@ for name in ("torch", "torchvision", "xgboost", "sklearn"):
 from pathlib import Path
 from reports import build
 build(Path(sys.argv[1]))
-NEEDED = ("interface", "records", "statistics", "verdict", "comparison", "references", "untrusted", "program", "whole")
+NEEDED = (
+    "interface", "records", "run_file", "whole", "statistics", "verdict", "comparison", "references",
+    "untrusted", "program",
+)
 bench = {name for name in sys.modules if name.startswith("bench.")}
 assert bench <= {f"bench.{name}" for name in NEEDED}, bench
 assert not any(name.split(".")[0] in ("methods", "attacks") for name in sys.modules)

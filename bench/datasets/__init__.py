@@ -29,6 +29,15 @@ def require_sound(dataset: Dataset) -> None:
             raise ValueError(f"{part}_y must be int64 [{len(x)}], got {y.dtype} {list(y.shape)}")
         if y.min() < 0 or y.max() >= dataset.classes:
             raise ValueError(f"{part}_y must lie in 0 to {dataset.classes - 1}, found {y.min()} to {y.max()}")
+        if x.shape[1:] != dataset.train_x.shape[1:]:
+            raise ValueError(f"{part}_x must be of the same shape as train_x, got {list(x.shape)}")
+    if len(set(dataset.class_names)) < dataset.classes or not all(isinstance(one, str) for one in dataset.class_names):
+        raise ValueError(f"class_names must be different texts, got {dataset.class_names!r}")
+    for name, values in (("mean", dataset.mean), ("std", dataset.std)):
+        if np.shape(values) != dataset.train_x.shape[1:2] or not np.isfinite(values).all():
+            raise ValueError(f"{name} must be a finite number for each channel, got {values!r}")
+    if min(dataset.std) <= 0:
+        raise ValueError(f"std must be above 0, got {dataset.std!r}")
 
 
 def halves(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
