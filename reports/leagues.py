@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from reports.quantities import ANCHORS
+
 if TYPE_CHECKING:
     from reports.grid import Row
 
 # By the last of these that a method needs; `Need` in `bench/interface.py` has the words.
 NAMES = {
     "": "forget data only",
-    "statistics": "and statistics from before any request",
+    "statistics": "training statistics, taken before any request",
     "retain": "retained data",
     "validation": "held-out data",
     "own_training": "control of the training",
@@ -30,7 +32,7 @@ def of(entry: Mapping[str, Any]) -> str:
 def ordered(run: Mapping[str, Any]) -> list[str]:
     """The names of a run's methods: controls first, then league by league, each in the run's order."""
     order = ["", *NAMES.values(), CEILING]
-    entries = sorted(run["methods"], key=lambda entry: (not entry.get("control"), order.index(of(entry))))
+    entries = sorted(run["methods"], key=lambda entry: (entry["name"] not in ANCHORS, order.index(of(entry))))
     return [entry["name"] for entry in entries]
 
 

@@ -125,13 +125,13 @@ def test_what_is_busy_comes_last_and_what_fails_is_told(store: Store, capsys: py
     claims._say.cache_clear()
     told: list[tuple[int, bool]] = []
 
-    def work(number: int, *, wait: bool) -> str | None:
-        told.append((number, wait))
-        return None if number == 0 and not wait else f"reason {number}"
+    def carry(numbers: Sequence[int], wait: bool) -> list[str | None]:
+        told.extend((number, wait) for number in numbers)
+        return [None if number == 0 and not wait else f"reason {number}" for number in numbers]
 
-    assert claims.share_out(claims.in_turn, work, [(0,), (1,), (2,)]) == ["reason 0", "reason 1", "reason 2"]
+    assert claims.share_out(carry, [0, 1, 2]) == ["reason 0", "reason 1", "reason 2"]
     assert told == [(0, False), (1, False), (2, False), (0, True)]
-    assert claims.share_out(claims.in_turn, work, [(0,)]) == ["reason 0"]
+    assert claims.share_out(carry, [0]) == ["reason 0"]
     said = "another run is at work on this store: what it is making is waited for, not made twice\n"
     assert capsys.readouterr().err == said, "once"
 
