@@ -161,8 +161,8 @@ def _needed(results: Path) -> set[tuple[str, str]]:
 
 def _useless(store: Store, *, remove: bool) -> int:
     """How many files are of no use: damaged entries that were moved aside, and what killed processes left behind."""
-    shards = (folder for folder in store.folder.glob("*/*") if folder.is_dir() and _own(store, folder))
-    left = (path for folder in shards for path in whole.abandoned(folder))
+    folders = [store.folder, *(path for deep in ("*", "*/*") for path in store.folder.glob(deep) if path.is_dir())]
+    left = (path for folder in folders if _own(store, folder) for path in whole.abandoned(folder))
     claimed = claims.abandoned(store) if _own(store, store.folder / claims.FOLDER) else ()
     count = 0
     for path in itertools.chain(_inside(store, f"{ASIDE}/*.safetensors"), left, claimed):

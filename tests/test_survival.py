@@ -309,7 +309,7 @@ INTERRUPTED = "interrupted; finished work is in the store, the same command goes
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGHUP", "twice", "SIGINT SIGTERM", "alone"])
 def test_signals_end_a_run_in_one_line_with_nobody_left(run: Place, how: str) -> None:
-    words = (*RUN, "--jobs", "2", "--set", "recipe.epochs=20")  # long enough to be met at work
+    words = (*RUN, "--jobs", "2", "--set", "recipe.epochs=8")  # long enough to be met at work
     with run.start(*words) as process:
         time.sleep(1.0 if how == "SIGTERM" else 0)  # one of them while libraries load
         if how != "SIGTERM":
