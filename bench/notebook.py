@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench import arguments, cli, parts, preset, records
+from bench import arguments, parts, preset, records, work
 from bench.interface import Record, UsageError
 from bench.records import Results
 from bench.verdict import verdicts
@@ -89,9 +89,9 @@ def run(
     words += [f"--set={name}={_text(value)}" for name, value in (set or {}).items()]
     chosen = arguments.parser().parse_args(["run", *words])
     with _environment():
-        cli.prepare(chosen)
+        work.prepare(chosen)
         parts.require_whole(chosen.preset, "run from Python")
-        return load(cli.run_one(chosen)[2])
+        return load(work.run_one(chosen)[2])
 
 
 def _listed(value: object) -> str | None:
