@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import refusals, signals, streams, work
+from bench import refusals, signals, streams, untrusted, work
 from bench.arguments import VERBS, parser
 from bench.interface import UsageError
 from bench.work import FAILED, OK, USAGE
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _refused(reason: str) -> int:
     """Print the one line of an error, without what a terminal would take for a command."""
-    streams.tell("error: " + "".join(one if one.isprintable() else " " for one in reason), sys.stderr)
+    streams.tell("error: " + " ".join(untrusted.printable(reason).split()), sys.stderr)
     return USAGE
 
 

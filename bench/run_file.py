@@ -95,7 +95,7 @@ class Audit(_Part):
     level: str = "standard"
     margin: float = Field(default=0.05, gt=0, lt=0.5)
     models: dict[str, Count] = {}
-    attacks: list[Attack] = []
+    attacks: list[Attack] | None = []
 
     @model_validator(mode="after")
     def _whole(self) -> Audit:

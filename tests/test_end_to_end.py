@@ -295,7 +295,7 @@ def test_the_traceback_of_a_failed_method_is_kept_until_nothing_fails(
 def test_a_method_that_does_not_suit_the_scenario_is_no_failure(
     copy: Place, plug_in: Callable[[str, str], str]
 ) -> None:
-    finished = copy.benchmark(*TINY[:-1], plug_in("picky.py", PICKY))
+    finished = copy.benchmark(*TINY[:-1], f"scrub,{plug_in('picky.py', PICKY)}")
     assert finished.code == 0, finished.err
     assert "skipped" in finished.out
     assert [r.status for r in load(copy.out).records if r.method == "picky"] == [

@@ -55,6 +55,9 @@ class Mine(Method):
     def prepare(self, model, data: DataView, ctx: Context) -> State:
         """Sums of something. And more."""
         return {}
+
+    def unlearn(self, model, data: DataView, ctx: Context):
+        return model
 '''
 
 

@@ -11,6 +11,7 @@ import resource
 from collections import Counter
 from collections.abc import Mapping
 
+import calibration
 import numpy as np
 import pytest
 from command import Place
@@ -20,7 +21,6 @@ from bench import records, registry, verdict
 from bench.audit import family
 from bench.interface import Record
 from bench.records import Results
-from benchmarks import calibration
 
 WORLDS = 200
 SECONDS = 40  # of one core

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import resource
 import shutil
@@ -333,8 +334,9 @@ def test_a_second_signal_ends_what_does_not_end(tmp_path: Path) -> None:
         "try:\n time.sleep(60)\nexcept KeyboardInterrupt:\n print(flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # however the tests run
+    ) as process:  # fmt: skip
         assert process.stdout is not None
         for pause in (0.0, 0.7):
             process.stdout.readline()

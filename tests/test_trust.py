@@ -245,7 +245,8 @@ def none_runs(strewn: Place, canary: Path, *commands: str) -> None:
 def test_files_that_lie_about_are_not_run(strewn: Place, canary: Path) -> None:
     none_runs(strewn, canary, "list", "store verify", "--methods scrub --dry-run")
     assert strewn.call("--methods", "evil", "--dry-run").error.startswith("error: unknown method 'evil'")
-    subprocess.run([sys.executable, "-c", "import evil"], cwd=strewn.folder, check=True)
+    unsafe = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    subprocess.run([sys.executable, "-c", "import evil"], cwd=strewn.folder, check=True, env=unsafe)
     assert canary.exists(), "the files do run where they are asked for"
 
 
@@ -258,11 +259,12 @@ def test_files_that_lie_about_are_not_run_by_what_works_long(strewn: Place, cana
 
 
 def test_a_method_file_runs_when_it_is_named(canary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "mine.py"
     text = (ROOT / "methods" / "original.py").read_text()
-    path.write_text(f"{text}\nopen({str(canary)!r}, 'a').close()\n")
-    for words in (["check", str(path)], ["--methods", str(path), "--dry-run", "--store", str(tmp_path / "store")]):
-        sys.modules.pop(next((name for name in sys.modules if name.endswith("mine_py")), ""), None)
+    store = ["--dry-run", "--store", str(tmp_path / "store")]
+    for name, before, after in (("mine", ["check"], []), ("other", ["--methods"], store)):
+        path = tmp_path / f"{name}.py"
+        path.write_text(f"{text}\nopen({str(canary)!r}, 'a').close()\n")
+        words = [*before, str(path), *after]
         assert cli.main(words) == 0
         assert canary.exists()
         canary.unlink()
