@@ -16,6 +16,7 @@ ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 INTERRUPTED = 130  # exit code
 APART = 0.5  # seconds: signals closer together are one, as those that a process gets both alone and with its group
 _first: list[float] = []  # when the signal came that is being obeyed
+_listening: list[int] = []  # the process that obeys
 
 
 def listen() -> None:
@@ -25,6 +26,7 @@ def listen() -> None:
     """
     if threading.current_thread() is threading.main_thread():
         _first.clear()
+        _listening[:] = [os.getpid()]
         for number in _numbers():
             if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _ended)
@@ -42,6 +44,10 @@ def _numbers() -> list[signal.Signals]:
 
 def _ended(number: int, frame: object) -> None:
     """End as Ctrl-C does; where that takes too long for the user, at once."""
+    if os.getpid() not in _listening:  # a worker that is just being forked, before `_forget`
+        if number != signal.SIGINT:
+            os._exit(128 + number)
+        return
     now = time.monotonic()
     if not _first:
         _first.append(now)

@@ -46,7 +46,7 @@ def processes(jobs: int, device: str, report: Callable[[], None]) -> Iterator[An
     killed, over = threading.Event(), threading.Event()
     try:
         with Parallel(n_jobs=jobs, backend=backend, batch_size=1, max_nbytes=None) as parallel:
-            watched = (multiprocessing.active_children(), killed, over)
+            watched = (parallel, multiprocessing.active_children(), killed, over)
             threading.Thread(target=_watch, args=watched, daemon=True).start()
             yield parallel
     except KeyboardInterrupt:
@@ -108,11 +108,11 @@ def share_out(
         )
 
 
-def _watch(children: list[BaseProcess], killed: threading.Event, over: threading.Event) -> None:
+def _watch(parallel: Any, children: list[BaseProcess], killed: threading.Event, over: threading.Event) -> None:
     """Interrupt the main thread when a worker dies of itself; the pool's own end of a worker is SIGTERM.
 
     The pool replaces the dead worker at once, and its SIGTERM is lost on a process that is just being forked: it would
-    be waited for for ever. Nothing is lost by killing what is left, until all is over.
+    be waited for for ever. Nothing is lost by killing what is left, until all is over; locks are, and are released.
     """
     left = children
     while left:
@@ -127,8 +127,26 @@ def _watch(children: list[BaseProcess], killed: threading.Event, over: threading
                 heard = callable(signal.getsignal(signal.SIGINT))
                 _thread.interrupt_main(signal.SIGINT if heard else signal.SIGTERM)
                 while not over.wait(0.2):
-                    for other in multiprocessing.active_children():
+                    others = multiprocessing.active_children()
+                    for other in others:
                         other.kill()
+                    for other in others:
+                        other.join()
+                    _release(parallel)
+
+
+def _release(parallel: Any) -> None:
+    """Release what dead workers of a forked pool held, such as one that was killed while it waited for a task.
+
+    The pool's own end waits for that. Neither joblib nor Python lets one ask for it.
+    """
+    pool = getattr(parallel._backend, "_pool", None)
+    for queue, name in (("_inqueue", "_rlock"), ("_outqueue", "_wlock")):
+        lock = getattr(getattr(pool, queue, None), name, None)
+        if lock is not None:
+            lock.acquire(block=False)
+            with contextlib.suppress(ValueError):  # it is free
+                lock.release()
 
 
 def one_thread() -> None:

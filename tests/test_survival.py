@@ -383,3 +383,14 @@ def test_a_file_size_limit_is_a_full_disk(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, old)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("victim", ["busy", "idle"])
+def test_a_killed_worker_is_never_waited_for(tmp_path: Path, victim: str) -> None:
+    """An idle worker dies with the lock of the queue of tasks, which the pool's own end waits for."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "kill_worker.py"), victim, str(tmp_path / "busy")],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("a worker process was killed") and len(done.stderr.splitlines()) == 1
