@@ -70,7 +70,8 @@ class Forecast:
     def seconds(self, stage: str, kind: str) -> float:
         """What a job takes on one process: as in earlier runs, else as it does on the digits."""
         models = len(self.plan.originals) if kind == "audit" else 1
-        told = self._told(_noted(stage, kind))
+        noted = _noted(stage, kind)
+        told = self._told(noted) if noted else 0.0
         return models * (TIMES_A_MODEL.get(kind, 0.0) * (self.one_model or 0.0) if told is None else told)
 
     def line(self, stages: Sequence[Stage], jobs: int) -> str:
@@ -87,7 +88,7 @@ class Forecast:
 
 
 def _noted(stage: str, kind: str) -> str:
-    """The name under which `bench.history` has the stage in which such jobs are done."""
+    """The stage under which `bench.history` has such jobs; none for those that are parts of others."""
     if kind == "shadow":
         return stage.removeprefix("unlearn for the attacks, ") + " for the attacks"
     return {"model": "train", "views": "shifted copies", "whitebox": "audit weights", "evaluation": "read out",

@@ -21,6 +21,8 @@ from bench.store import Store, key
 FOLDER = "history"  # below the store
 KEPT = 200  # runs; older ones go
 RECENT = 5  # runs of a kind that an estimate looks at
+TRAINING = ("train", "unlearn with retrain", "retrain for the attacks")  # longer where the recipe is
+START = 1.0  # seconds that processes need before the first model; the first stage of a run pays them
 METHODS = (("unlearn with ", ""), ("", " for the attacks"))  # how stages of methods begin and end
 
 
@@ -120,5 +122,6 @@ def rest(known: Sequence[Noted], wanted: Mapping[str, Any]) -> float | None:
 
 def _scaled(run: Noted, stage: str, wanted: Mapping[str, Any]) -> float:
     spent = run.stages[stage]
-    longer = wanted["samples"] / run.setting["samples"] if stage == "train" else 1.0
-    return spent.seconds * spent.processes / spent.jobs * longer
+    longer = wanted["samples"] / run.setting["samples"] if stage in TRAINING else 1.0
+    work = max(spent.seconds - START, spent.seconds / 2) if stage == "train" else spent.seconds
+    return work * spent.processes / spent.jobs * longer

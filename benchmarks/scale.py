@@ -84,14 +84,14 @@ def workers() -> None:
     """Training a pool on one and two workers of every backend; the seconds are those of the training alone."""
     print("\n| backend | one worker, s | two workers, s | throughput | ")
     print("| --- | --- | --- | --- |")
-    for backend in ("local", "loky", "dask", "ray"):
+    for backend in ("dask", "local", "loky", "ray"):
         took = [_training(backend, jobs) for jobs in (1, 2)]
         print(f"| {backend} | {took[0]:.1f} | {took[1]:.1f} | {took[0] / took[1]:.2f} |", flush=True)
 
 
 def _training(backend: str, jobs: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        pool = {"shadow__train": 100, "shadow__validation": 20, "shadow__unlearned": 0}
+        pool = {"shadow__train": 200, "shadow__validation": 50, "shadow__unlearned": 0}
         words = ("--attacks", "shadow_xgboost", "--methods", "original", "--seeds", "2")
         return run(Path(folder), *words, "--backend", backend, "--jobs", str(jobs), **pool)[1]["train"]
 
@@ -123,8 +123,8 @@ def overhead() -> None:
         print(f"| {backend} | {first:.1f} | {1000 * each:.1f} |", flush=True)
 
 
-def _nothing(task: int, store: object) -> int:
-    return task
+def _nothing(task: int, store: object, *, wait: bool) -> str:
+    return ""
 
 
 def estimate() -> None:
@@ -140,7 +140,7 @@ def estimate() -> None:
                 (),
                 {"shadow__train": 32, "shadow__validation": 8, "shadow__unlearned": 40},
             ),
-            ("another draw of seeds", ("--set", "seed=7"), {}),
+            ("other shadow models", ("--set", "shadow.first=100"), {}),
             ("half as many epochs", ("--set", "recipe.epochs=5"), {}),
             ("three other methods", ("--methods", "neg_grad,fine_tune,ssd"), {}),
             ("another scenario", ("--scenario", "sample_removal"), {}),

@@ -303,6 +303,7 @@ def test_a_method_that_does_not_suit_the_scenario_is_no_failure(
     ]
 
 
+@pytest.mark.slow
 def test_four_requests_in_a_row(run: Place) -> None:
     words = ("--scenario", "incremental", "--methods", "pgu", *SMALLEST_POOL)
     finished = run.benchmark(*words, "--set", "pgu.epochs=2")
@@ -345,6 +346,7 @@ RETURNS = (
 )
 
 
+@pytest.mark.slow
 def test_a_method_that_remembers_again_is_seen(run: Place, plug_in: Callable[[str, str], str]) -> None:
     words = ("--scenario", "incremental", "--methods", plug_in("returns.py", RETURNS), *SMALLEST_POOL)
     finished = run.benchmark(*words, "--set", "scenario.steps=3")
@@ -370,6 +372,7 @@ def test_a_forked_worker_ends_at_sigterm_whatever_it_waits_for() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, capture_output=True)
 
 
+@pytest.mark.slow
 def test_depoisoning_starts_from_wrong_labels(run: Place) -> None:
     words = ("--scenario", "depoisoning", "--methods", "pgu", *SMALLEST_POOL)
     finished = run.benchmark(*words, "--set", "pgu.epochs=2", "--set", "recipe.epochs=8")
@@ -383,6 +386,7 @@ def test_depoisoning_starts_from_wrong_labels(run: Place) -> None:
     assert value(records, "original", "error", "test") > value(records, "retrain", "error", "test")
 
 
+@pytest.mark.slow
 def test_partly_known_poison_stays_in_the_retain_set_and_out_of_the_pool(run: Place) -> None:
     words = ("--scenario", "depoisoning", "--methods", "fine_tune", *SMALLEST_POOL, "--set", "recipe.epochs=8")
     finished = run.benchmark(*words, "--set", "scenario.known_fraction=0.5")
@@ -559,6 +563,7 @@ def test_a_network_that_cannot_be_used_is_one_line(run: Place, plug_in: Callable
     assert finished.error.startswith("error: the architecture")
 
 
+@pytest.mark.slow
 def test_a_time_limit_stops_a_method_that_watches_the_clock(copy: Place) -> None:
     finished = copy.benchmark(*TINY[:-1], "pgu", "--set", "pgu.lr=0.0001", "--time-limit", "0.001")
     assert finished.code == 0, finished.err

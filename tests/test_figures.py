@@ -186,6 +186,7 @@ def test_parts_of_a_depoisoning_have_the_figure(runs: dict[str, Results], tmp_pa
 # The command line
 
 
+@pytest.mark.slow
 def test_report_writes_one_column_figures_when_asked(tiny: FinishedRun, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(tiny.out, folder)

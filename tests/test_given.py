@@ -334,6 +334,7 @@ def described(place: Place, out: str) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 def test_one_untouched_original_leaks(place: Place) -> None:
     finished = audit(place, "one", *models("original", 0))
     assert finished.code == 0, finished.err
@@ -374,6 +375,7 @@ def test_more_retrained_models_than_repeats_do_not_leak(place: Place) -> None:
         assert file["name"] == f"retrained-{number}.safetensors" and file["sha256"] in page
 
 
+@pytest.mark.slow
 def test_a_model_that_diverged_has_a_row_that_says_so(place: Place, here: Callable[..., Finished]) -> None:
     finished = here("nan", *models("retrained", 0, "nan"), "--audit", "deep")
     assert finished.code == 0, finished.err

@@ -221,6 +221,7 @@ def test_a_damaged_half_model_is_trained_again(dataset: Dataset, tmp_path: Path)
     assert made.hardness is not None and np.array_equal(made.hardness, wanted)
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_half_models_once_and_says_how_hard_the_set_is(run: Place) -> None:
     planned = run.benchmark(*HARD, "--dry-run")
     assert planned.code == 0 and "4 half models must be trained first" in planned.out

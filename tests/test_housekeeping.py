@@ -163,6 +163,7 @@ def test_a_run_needs_nothing_anew_of_what_its_results_keep(tiny: FinishedRun, tm
     assert numbers(place.out) == numbers(tiny.out)
 
 
+@pytest.mark.slow
 def test_entries_that_go_during_a_run_are_made_anew_to_the_same_numbers(tiny: FinishedRun, tmp_path: Path) -> None:
     place = Place(tmp_path)
     shutil.copytree(tiny.store, place.store)

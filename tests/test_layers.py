@@ -131,6 +131,7 @@ def test_what_lies_before_the_tail_stays_bit_for_bit(
     assert moved == (TAILS if listed else UNLISTED)[2]
 
 
+@pytest.mark.slow
 def test_the_list_reaches_the_methods_of_a_run(run: Place, residual: str, plug_in: Callable[[str, str], str]) -> None:
     nosy = plug_in("nosy.py", NOSY.replace("NAMES", str(layers.published(residual))))
     words = (*SMALL_POOL, "--seeds", "1", "--attack", "none", "--architecture", residual)

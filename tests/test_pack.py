@@ -240,6 +240,7 @@ def test_a_damaged_folder_is_one_line_and_nothing_is_written(tmp_path: Path, run
     assert not (tmp_path / "pack").exists()
 
 
+@pytest.mark.slow
 def test_report_takes_several_folders_on_the_command_line(tmp_path: Path, run: Place, tiny: FinishedRun) -> None:
     finished = run.call(
         "report", str(made(tmp_path / "a", "table1")), str(made(tmp_path / "b", "figure4")), "--out", "pack"

@@ -132,6 +132,7 @@ def test_tuning_takes_one_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert "has paper-table4 as its base" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_run_share_the_store_and_one_comparison(run: Place, write: Callable[[str, str], str]) -> None:
     write("two.toml", TWO.replace("gamma = 0.8", "layer_gamma = { nowhere = 0.5 }\ngamma = 0.8"))
     words = ("--preset", "two.toml", "--seeds", "1", "--attack", "none", *ON_DIGITS[-6:])

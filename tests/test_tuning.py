@@ -438,6 +438,7 @@ def refuse_test(plain: Any) -> Any:
     return init
 
 
+@pytest.mark.slow
 def test_all_scenarios_in_one_command(run: Place) -> None:
     words = ("tune", "--scenario", "all", "--methods", "neg_grad", "--trials", "2", *QUICK[2:], "--draws", "1")
     done = run.call(*words, "--about", 'Mine, with "quotes"', "--set", "class_removal.removed=3")
