@@ -179,7 +179,8 @@ def place_on_gpu(gpus: int) -> None:
     """Have this process use one of the machine's GPUs, in turn by its number, before it touches any."""
     if gpus > 1 and PLACED not in os.environ:
         number = int(multiprocessing.current_process().name.rpartition("-")[2] or 0)
-        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[PLACED] = str(number % gpus)
+        ours = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one] or range(gpus)
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[PLACED] = str(ours[number % gpus])
 
 
 def share_out(

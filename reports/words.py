@@ -206,8 +206,8 @@ READ = (
     "S whole training set for statistics in prepare, C the forget set with its true labels."
 )
 LEAGUES = (
-    "Lines in italics part the methods by what they may read, the most of it named. Who may read more has it easier: "
-    "compare within a group."
+    "Lines in italics part the methods by what they may read, the most of it named. Who reads other things "
+    "has another task: compare within a group."
 )
 EVEN = (
     "Pays after: requests from which on preparing once and serving each takes less time than retraining for each; "

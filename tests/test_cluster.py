@@ -270,6 +270,15 @@ def test_processes_share_gpus_in_turn(
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == placed
 
 
+def test_a_process_takes_no_gpu_that_was_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cluster.PLACED, "")
+    monkeypatch.delenv(cluster.PLACED)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8f")
+    monkeypatch.setattr(multiprocessing.current_process(), "_name", "LokyProcess-3")
+    cluster.place_on_gpu(2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-8f"
+
+
 def test_a_task_has_the_surroundings_of_the_command_and_leaves_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
