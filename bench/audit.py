@@ -30,9 +30,7 @@ def collect(
         return [], {}
     auditor = Auditor(plan, store, failures)
     rows = [row for row in plan.rows if not row.skipped]
-    todo = sum(not store.has("audit", where) for where in (plan.audit_key, *(row.audit_key for row in rows)))
-    with progress.stage("audit", todo * len(plan.originals), workers.hands(jobs, "cpu", todo)):
-        _share_out(auditor, rows, jobs, progress)
+    _share_out(auditor, rows, jobs, progress)
     records, arrays = auditor.pool()
     compared: dict[str, np.ndarray] = {}
     for row in rows:
@@ -57,12 +55,17 @@ def _share_out(auditor: Auditor, rows: Sequence[Row], jobs: int, progress: Progr
     todo = [at for at, row in enumerate(rows) if auditor.whole(row) and not auditor.store.has("audit", row.audit_key)]
     total = len(first) + len(todo)
     report = workers.counted(total, lambda finished: progress.done(f"audited {finished} of {total} rows"))
-    stages, there = (first, todo), cluster.joined()
+    with progress.stage("audit", total * len(auditor.plan.originals), workers.hands(jobs, "cpu", total)):
+        _carry_out(auditor, (first, todo), jobs, report)
+
+
+def _carry_out(auditor: Auditor, stages: Sequence[Sequence[int]], jobs: int, report: Callable[[], None]) -> None:
+    there = cluster.joined()
     if there is not None and there.shared:
         work = functools.partial(_sent, auditor.lean())
         for stage in stages:
             workers.share_out(work, stage, auditor.store, jobs, "cpu", report)
-    elif not total or sys.platform != "linux" or jobs < 2 or there is not None:
+    elif not any(stages) or sys.platform != "linux" or jobs < 2 or there is not None:
         for stage in stages:
             claims.share_out(functools.partial(_in_turn, auditor, report), stage)
     else:

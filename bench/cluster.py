@@ -6,13 +6,11 @@ store, and carries a task out there: alone in its process, with this command's s
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import functools
 import hashlib
 import multiprocessing
 import os
-import signal
 import socket
 import sys
 import threading
@@ -21,12 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import keys, streams
+from bench import keys, signals, streams, surroundings
 from bench.interface import UsageError
 from bench.parcel import Parcel
 from bench.store import ROOT, Store
 
-SURROUNDINGS = ("UNLEARNING_DATA", "UNLEARNING_DOWNLOAD")
 PLACED = "UNLEARNING_GPU"  # the GPU of this process, once it has one
 AHEAD = 4  # tasks a process that are sent at a time to workers that share no store
 DEATHS = 3  # of workers in one stage, after which it is not tried again
@@ -48,6 +45,45 @@ class Terms:
     gpus: int = 0  # of this machine that its processes share among themselves
 
 
+def reporting(report: Callable[[], None]) -> Any:
+    """joblib's class of a pool, which calls `report` after every task."""
+    import joblib
+
+    class Parallel(joblib.Parallel):  # type: ignore[misc]
+        def print_progress(self) -> None:
+            """joblib calls this whenever a task is finished."""
+            report()
+
+    return Parallel
+
+
+class Pool:
+    """joblib's pool of a cluster's processes, opened on first need and again after a death, for a whole command.
+
+    Opening one takes seconds on Ray, whose processes then import torch.
+    """
+
+    def __init__(self) -> None:
+        self._opened = contextlib.ExitStack()
+        self._parallel: Any = None
+        self._report: Callable[[], None] = lambda: None
+
+    def __call__(self, there: Cluster, tasks: Sequence[Any], report: Callable[[], None]) -> list[Any]:
+        """What the tasks return, in their order; `report` is called after every one."""
+        self._report = report
+        if self._parallel is None:
+            ahead = "all" if there.shared else "2*n_jobs"
+            make = reporting(lambda: self._report())
+            parallel = make(n_jobs=there.size, pre_dispatch=ahead, batch_size=1, max_nbytes=None)
+            self._parallel = self._opened.enter_context(parallel)
+        return list(self._parallel(tasks))
+
+    def close(self) -> None:
+        """End the processes, or leave the cluster's own."""
+        self._parallel = None
+        self._opened.close()
+
+
 @dataclass(frozen=True)
 class Cluster:
     """What carries tasks out: `size` processes that see the store (`shared`), or get what they read and send it back.
@@ -61,7 +97,7 @@ class Cluster:
     shared: bool
     lost: tuple[type[BaseException], ...] = ()
     broken: Callable[[], str] = str
-    pool: Pool = field(default_factory=lambda: Pool())
+    pool: Pool = field(default_factory=Pool)
 
     def line(self) -> str:
         """What the user is told."""
@@ -94,48 +130,9 @@ def working_on(found: Cluster) -> Iterator[None]:
         found.pool.close()
 
 
-class Pool:
-    """joblib's pool of a cluster's processes, opened on first need and again after a death, for a whole command.
-
-    Opening one takes seconds on Ray, whose processes then import torch.
-    """
-
-    def __init__(self) -> None:
-        self._opened = contextlib.ExitStack()
-        self._parallel: Any = None
-        self._report: Callable[[], None] = lambda: None
-
-    def __call__(self, there: Cluster, tasks: Sequence[Any], report: Callable[[], None]) -> list[Any]:
-        """What the tasks return, in their order; `report` is called after every one."""
-        self._report = report
-        if self._parallel is None:
-            ahead = "all" if there.shared else "2*n_jobs"
-            parallel = self._reporting()(n_jobs=there.size, pre_dispatch=ahead, batch_size=1, max_nbytes=None)
-            self._parallel = self._opened.enter_context(parallel)
-        return list(self._parallel(tasks))
-
-    def close(self) -> None:
-        """End the processes, or leave the cluster's own."""
-        self._parallel = None
-        self._opened.close()
-
-    def _reporting(self) -> Any:
-        import joblib
-
-        pool = self
-
-        class Parallel(joblib.Parallel):  # type: ignore[misc]
-            def print_progress(self) -> None:
-                """joblib calls this whenever a task is finished."""
-                pool._report()
-
-        return Parallel
-
-
 def terms_of(store: Store) -> Terms:
     """The terms of this process; relative paths on the command line are those of its working folder."""
-    environ = {name: os.environ[name] for name in SURROUNDINGS if name in os.environ}
-    return Terms(package(), store.mark(), str(store.folder.resolve()), environ, os.getcwd())
+    return Terms(package(), store.mark(), str(store.folder.resolve()), surroundings.current(), os.getcwd())
 
 
 @functools.cache
@@ -169,7 +166,7 @@ def do(
         fault = f"the worker on {socket.gethostname()} does not see the store {terms.folder}"
     if fault:
         raise UsageError(f"{fault}; make it like the others, or take it out of the cluster")
-    with _alone, _surroundings(terms):
+    with _alone, _place(terms.cwd), surroundings.having(terms.environ):
         place_on_gpu(terms.gpus)
         value = work(task, Store(Path(terms.folder)) if parcel is None else parcel)
         return value, {} if parcel is None else parcel.made
@@ -238,8 +235,7 @@ def _heard(there: Cluster) -> Iterator[None]:
         while not over.wait(1):
             if said := there.broken():
                 fault.append(said)
-                heard = callable(signal.getsignal(signal.SIGINT))
-                _thread.interrupt_main(signal.SIGINT if heard else signal.SIGTERM)
+                signals.interrupt()
                 return
 
     threading.Thread(target=watch, daemon=True).start()
@@ -253,21 +249,6 @@ def _heard(there: Cluster) -> Iterator[None]:
         over.set()
 
 
-@contextlib.contextmanager
-def _surroundings(terms: Terms) -> Iterator[None]:
-    """Have the environment and the working folder of the command, where this machine has that folder."""
-    before = {name: os.environ.get(name) for name in SURROUNDINGS}
-    there = contextlib.chdir(terms.cwd) if os.path.isdir(terms.cwd) else contextlib.nullcontext()
-    with there:
-        try:
-            _set({name: terms.environ.get(name) for name in SURROUNDINGS})
-            yield
-        finally:
-            _set(before)
-
-
-def _set(environ: Mapping[str, str | None]) -> None:
-    for name, value in environ.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
+def _place(cwd: str) -> contextlib.AbstractContextManager[None]:
+    """Be in the working folder of the command, where this machine has it."""
+    return contextlib.chdir(cwd) if os.path.isdir(cwd) else contextlib.nullcontext()

@@ -95,7 +95,6 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = (), 
     methods = choices.methods(run.get("methods", choices.QUICK))
     rows = {registry.row_name(entry): entry for entry in (*choices.BASELINES, *methods)}
     given = _given(tables, scenario, rows)
-    credits = tables.get("provenance", {}).get(scenario, {})
     architecture = _architecture(run.get("architecture", "digits_cnn"), run.get("width"))
     changed = tables.get("recipe", {}) | edits.get("recipe", {})
     config = Config(
@@ -118,11 +117,7 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = (), 
         seed=choices.whole("seed", run.get("seed", 0)),
         device=run.get("device", "cpu"),
         time_limit=choices.seconds(run.get("time_limit")),
-        provenance={
-            row: credits[key]
-            for row, entry in rows.items()
-            if (key := choices.preset_key(entry)) in credits and choices.short(entry) not in edits
-        },
+        provenance=_provenance(tables.get("provenance", {}).get(scenario, {}), rows, edits),
         published=run.get("published", ""),
         changes=tuple(changes),
     )
@@ -130,6 +125,12 @@ def resolve(preset: str, flags: Mapping[str, Any], changes: Sequence[str] = (), 
     if "unlearned" in edits.get("shadow", {}):  # a preset's number is cut to what there is
         _require_originals(config.shadow)
     return config
+
+
+def _provenance(credits: Mapping[str, Any], rows: Mapping[str, str], edits: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the values of rows come from that no change has touched."""
+    keys = {row: choices.preset_key(entry) for row, entry in rows.items() if choices.short(entry) not in edits}
+    return {row: credits[key] for row, key in keys.items() if key in credits}
 
 
 def _require_originals(shadow: Shadow) -> None:

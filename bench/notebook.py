@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench import arguments, parts, preset, records, work
+from bench import arguments, parts, preset, records, surroundings, work
 from bench.interface import Record, UsageError
 from bench.records import Results
 from bench.verdict import verdicts
@@ -88,7 +87,7 @@ def run(
     words = [f"--{name}={value}" for name, value in flags.items() if value is not None]
     words += [f"--set={name}={_text(value)}" for name, value in (set or {}).items()]
     chosen = arguments.parser().parse_args(["run", *words])
-    with _environment():
+    with surroundings.having(surroundings.current()):  # a notebook outlives what a command sets for its workers
         work.prepare(chosen)
         parts.require_whole(chosen.preset, "run from Python")
         return load(work.run_one(chosen)[2])
@@ -103,19 +102,6 @@ def _listed(value: object) -> str | None:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else preset.literal(value)
-
-
-@contextlib.contextmanager
-def _environment() -> Iterator[None]:
-    """Take back what a command hands to its workers by the environment, which a notebook outlives."""
-    names = ("UNLEARNING_DATA", "UNLEARNING_DOWNLOAD")
-    before = {name: os.environ[name] for name in names if name in os.environ}
-    try:
-        yield
-    finally:
-        for name in names:
-            os.environ.pop(name, None)
-        os.environ.update(before)
 
 
 def _pandas() -> Any:

@@ -61,7 +61,6 @@ def _groups(config: Config, dataset: Dataset, todo: Sequence[Model]) -> list[lis
     from bench import training
 
     build = network(config.architecture)
-    require_network(config.architecture, dataset, build)
     most = training.group_size(build, dataset, config.recipe, config.device)
     by_size: dict[int, list[Model]] = {}
     for model in todo:

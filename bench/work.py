@@ -18,6 +18,7 @@ OK, FAILED, USAGE = 0, 1, 2
 
 
 def run(chosen: argparse.Namespace) -> int:
+    """Run the benchmark, or all parts of a preset, or say what that would do; returns the exit code."""
     from bench import preset
 
     prepare(chosen)
@@ -101,6 +102,7 @@ def _finish(chosen: argparse.Namespace, text: str, out: Path, made: str = "", *,
 
 
 def audit(chosen: argparse.Namespace) -> int:
+    """Judge weights made elsewhere; returns the exit code."""
     from bench import choices, config, given, parts
 
     prepare(chosen)
@@ -127,6 +129,7 @@ def audit(chosen: argparse.Namespace) -> int:
 
 
 def tune(chosen: argparse.Namespace) -> int:
+    """Choose hyper-parameters and write a preset of them; returns the exit code."""
     from bench import config, parts, trials, tuned, tuner
 
     prepare(chosen)

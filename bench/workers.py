@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import ctypes
 import functools
@@ -14,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
-from multiprocessing.process import BaseProcess
+from multiprocessing.pool import RUN
 from typing import Any
 
 from bench import claims, cluster, signals
@@ -30,24 +29,20 @@ def processes(jobs: int, device: str, report: Callable[[], None]) -> Iterator[An
 
     Raises UsageError when a worker is killed, for which joblib's forked pool would wait for ever.
     """
-    import joblib
-
     # joblib starts a Python of its own, which would import what lies in the working folder under a library's name.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
-
-    class Parallel(joblib.Parallel):  # type: ignore[misc]
-        def print_progress(self) -> None:
-            """joblib calls this whenever a task is finished."""
-            report()
 
     jobs = jobs if device == "cpu" else 1  # one process a device: a forked one could not use it
     # Forking shares the imports that this process has already paid for; elsewhere joblib's own default serves.
     backend = "multiprocessing" if sys.platform == "linux" and jobs > 1 else None
     killed, over = threading.Event(), threading.Event()
+    parallel = cluster.reporting(report)(n_jobs=jobs, backend=backend, batch_size=1, max_nbytes=None)
     try:
-        with Parallel(n_jobs=jobs, backend=backend, batch_size=1, max_nbytes=None) as parallel:
-            watched = (parallel, multiprocessing.active_children(), killed, over)
-            threading.Thread(target=_watch, args=watched, daemon=True).start()
+        threading.Thread(target=_end, args=(parallel, killed, over), daemon=True).start()
+        with contextlib.ExitStack() as opened:
+            with signals.held():
+                opened.enter_context(parallel)
+            threading.Thread(target=_watch, args=(parallel, killed, over), daemon=True).start()
             yield parallel
     except KeyboardInterrupt:
         if not killed.is_set():
@@ -108,31 +103,40 @@ def share_out(
         )
 
 
-def _watch(parallel: Any, children: list[BaseProcess], killed: threading.Event, over: threading.Event) -> None:
+def _watch(parallel: Any, killed: threading.Event, over: threading.Event) -> None:
     """Interrupt the main thread when a worker dies of itself; the pool's own end of a worker is SIGTERM.
 
-    The pool replaces the dead worker at once, and its SIGTERM is lost on a process that is just being forked: it would
-    be waited for for ever. Nothing is lost by killing what is left, until all is over; locks are, and are released.
+    The pool replaces the dead worker at once, and waits for its task for ever.
     """
-    left = children
+    left, pool = multiprocessing.active_children(), getattr(parallel._backend, "_pool", None)
     while left:
         ended = connection.wait([child.sentinel for child in left])
         for child in [child for child in left if child.sentinel in ended]:
             left.remove(child)
             while child.exitcode is None:  # the pool's own thread is about to say
                 time.sleep(0.01)
-            if child.exitcode not in (0, -signal.SIGTERM) and not killed.is_set() and not signals.ending():
+            by_pool = child.exitcode == -signal.SIGTERM and getattr(pool, "_state", "") != RUN
+            if child.exitcode == 0 or by_pool or over.wait(signals.APART):
+                continue
+            if not (signals.ending() or killed.is_set()):  # a signal to all processes is for the main thread to obey
                 killed.set()
-                # A shell starts what runs in the background deaf to SIGINT; SIGTERM is handled alike (bench.signals).
-                heard = callable(signal.getsignal(signal.SIGINT))
-                _thread.interrupt_main(signal.SIGINT if heard else signal.SIGTERM)
-                while not over.wait(0.2):
-                    others = multiprocessing.active_children()
-                    for other in others:
-                        other.kill()
-                    for other in others:
-                        other.join()
-                    _release(parallel)
+                signals.interrupt()
+
+
+def _end(parallel: Any, killed: threading.Event, over: threading.Event) -> None:
+    """Kill what is left when a worker was killed or a signal to end has come, until all is over.
+
+    The pool would wait for ever for a SIGTERM that is lost on a process that is just being forked, and for a lock that
+    a dead worker held. Nothing is lost by killing: locks are, and are released.
+    """
+    while not over.wait(0.2):
+        if killed.is_set() or signals.ending():
+            others = multiprocessing.active_children()
+            for other in others:
+                other.kill()
+            for other in others:
+                other.join()
+            _release(parallel)
 
 
 def _release(parallel: Any) -> None:

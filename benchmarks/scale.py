@@ -43,17 +43,27 @@ def _versions() -> dict[str, str]:
 
 def run(folder: Path, *words: str, **sets: float) -> tuple[float, dict[str, float]]:
     """Run the benchmark in a store of the folder; returns the wall seconds and those of its phases."""
-    changes = [word for name, value in (BASE | _dotted(sets)).items() for word in ("--set", f"{name}={value}")]
     out = Path(tempfile.mkdtemp(dir=folder))
-    command = [sys.executable, str(ROOT / "run_benchmark.py"), *CELL, *changes, "--store", str(folder / "store")]
     start = time.perf_counter()
-    subprocess.run([*command, "--out", str(out), *words], check=True, capture_output=True, cwd=folder)
+    _benchmark(folder, "--out", str(out), *words, **sets)
     wall = time.perf_counter() - start
     return wall, json.loads((out / "run.json").read_text())["seconds"]
 
 
-def _dotted(sets: dict[str, float]) -> dict[str, float]:
-    return {name.replace("__", "."): value for name, value in sets.items()}
+def _benchmark(folder: Path, *words: str, **sets: float) -> str:
+    """Run the command line; returns what it prints."""
+    settings = BASE | {name.replace("__", "."): value for name, value in sets.items()}
+    changes = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    command = [
+        sys.executable,
+        str(ROOT / "run_benchmark.py"),
+        *CELL,
+        *changes,
+        "--store",
+        str(folder / "store"),
+        *words,
+    ]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder).stdout
 
 
 def growth() -> None:
@@ -152,10 +162,7 @@ def estimate() -> None:
 
 def dry(folder: Path, *words: str, **sets: float) -> float:
     """The seconds that `--dry-run` estimates."""
-    changes = [word for name, value in (BASE | _dotted(sets)).items() for word in ("--set", f"{name}={value}")]
-    command = [sys.executable, str(ROOT / "run_benchmark.py"), *CELL, *changes, "--store", str(folder / "store")]
-    told = subprocess.run([*command, *words, "--dry-run"], check=True, capture_output=True, text=True, cwd=folder)
-    return float(told.stdout.splitlines()[-1].split()[1])
+    return float(_benchmark(folder, "--dry-run", *words, **sets).splitlines()[-1].split()[1])
 
 
 if __name__ == "__main__":

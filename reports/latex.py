@@ -40,7 +40,9 @@ PREAMBLE = r"""\documentclass[10pt,twocolumn]{article}
 COLUMN, TEXT = 240.0, 500.0  # points that a table may be wide, in one column and across both
 NAME = 16  # em: a longer name is broken into lines
 HEAD = 5.5  # em that the head of a column may take, however narrow its numbers are
-LINES = 56  # of a table on one page
+LINES = 68  # of small type on one page
+LETTERS = {"table": 44, "table*": 87}  # of a caption in as much room as a line of the table
+RULES = 3  # lines that the rules of a panel and the space around it take
 TIED = ("gap", "members", "p")  # heads of columns that belong to the one before
 ONCE = ("verdict",)  # heads of columns of words that are not set again in every panel
 CITED = 1.4  # em of a citation
@@ -104,12 +106,28 @@ def floats(table: Table, caption: str, label: str, cited: Mapping[str, str]) -> 
     another, and one that is too long for a page in several floats, of which the first has the caption and the label.
     """
     layout = _layout(table, cited)
-    most = max(LINES // len(layout.panels), 1)
-    starts = range(0, max(len(table.rows), 1), most)
     first = [rf"\caption{{{caption}}}", rf"\label{{tab:{re.sub('[^A-Za-z0-9]+', '-', label)}}}"]
     later = [r"\addtocounter{table}{-1}", rf"\caption{{{escape(table.caption)} (continued).}}"]
-    parts = [range(start, min(start + most, len(table.rows))) for start in starts]
+    parts = _pages(layout, [_height(row, table.labels) for row in table.rows], len(caption))
     return "\n".join(_float(layout, later if lines.start else first, lines) for lines in parts)
+
+
+def _pages(layout: Layout, heights: Sequence[int], letters: int) -> list[range]:
+    """The rows that each page takes, at least one; the first has a caption of so many letters."""
+    room = LINES - sum(len(panel[0].heads) + RULES for panel in layout.panels)
+    left, starts = room - letters // LETTERS[layout.environment], [0]
+    for line, height in enumerate(heights):
+        needed = (height + bool(layout.leagues[line])) * len(layout.panels)
+        if needed > left and line > starts[-1]:
+            starts.append(line)
+            left = room
+        left -= needed
+    return [range(*ends) for ends in pairwise([*starts, len(heights)])]
+
+
+def _height(row: Row, labels: int) -> int:
+    """Lines that a row takes: long names are broken."""
+    return max(len(_lines(cell, NAME)) for cell in row.cells[:labels])
 
 
 def _provenance(run: Mapping[str, Any]) -> list[str]:

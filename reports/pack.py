@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.interface import UsageError
 from bench.records import Results, write_whole
-from reports import latex, layout, markdown, paper_document, paper_figures, published, style, words
+from reports import latex, layout, legend, markdown, paper_document, paper_figures, published, style, words
 from reports.grid import Table
 from reports.paper_figures import FIGURES
 
@@ -81,7 +81,7 @@ def write(runs: Mapping[str, Results], out: Path) -> str:
     gaps = [GAP.format(title=_heading(name), name=name) for name in _experiments() if name not in found]
     _clear(out / "figures", {picture.name for section in sections for picture in section.pictures})
     bare = [label for label, results in runs.items() if not reproduces(results)]
-    notes = [words.PUBLISHED, words.LAYOUT] if len(bare) < len(runs) else []
+    notes = [legend.PUBLISHED, legend.LAYOUT] if len(bare) < len(runs) else []
     notes += [f"Of no table of the paper, see their own tables and figures: {', '.join(bare)}."] if bare else []
     text = markdown.pack(TITLE, sections, gaps if found else [], notes)
     write_whole(out / "paper.md", text.encode())

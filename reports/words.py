@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.records import Results
-from reports import audit_words
+from reports import audit_words, legend
 from reports.leagues import headed
 from reports.numbers import REFERENCE, Numbers
 from reports.quantities import ANCHORS
@@ -142,96 +142,26 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     """How to read the tables, in sentences; only what the tables of this run need."""
     run, heads = results.run, {head for table in tables for head, _ in table.heads}
     after = " It was run after the last request." if run["steps"] > 1 else ""
-    notes = [_pool_note(run), _gap_note(run), STAR]
-    notes += [MASKED] if run["scenario"] == "class_removal" else []
-    notes += [ENTROPY] if "entropy W1" in heads else []
-    notes += [MEMORIZATION] if run.get("memorization") else []
-    notes += [CANARIES] if draw(run) == "canaries" else []
-    notes += [RESTORED] if "restored" in heads else []
-    notes += [UNDETECTED] if undetected(run) else []
-    notes += [BY_REQUEST] if any(table.by_request for table in tables) else []
-    notes += [CONFUSION] if "pair confusion" in heads else []
+    notes = [_pool_note(run), _gap_note(run), legend.STAR]
+    notes += [legend.MASKED] if run["scenario"] == "class_removal" else []
+    notes += [legend.ENTROPY] if "entropy W1" in heads else []
+    notes += [legend.MEMORIZATION] if run.get("memorization") else []
+    notes += [legend.CANARIES] if draw(run) == "canaries" else []
+    notes += [legend.RESTORED] if "restored" in heads else []
+    notes += [legend.UNDETECTED] if undetected(run) else []
+    notes += [legend.BY_REQUEST] if any(table.by_request for table in tables) else []
+    notes += [legend.CONFUSION] if "pair confusion" in heads else []
     decides = (run.get("audit") or {}).get("headline")
-    notes += [ATTACK + after] if "attack AUC" in heads and not decides else []
+    notes += [legend.ATTACK + after] if "attack AUC" in heads and not decides else []
     notes += audit_words.notes(run, tables)
-    notes += [TRADEOFF]
-    notes += [PUBLISHED] if any(table.name == "paper" for table in tables) else []
+    notes += [legend.TRADEOFF]
+    notes += [legend.PUBLISHED] if any(table.name == "paper" for table in tables) else []
     failed = any(entry["status"].startswith("failed") for entry in run["methods"])
     notes += [_given_note(run, entry) for entry in run["methods"] if entry.get("files")]
-    notes += [CEILING.format(listed(ceilings(run)))] if ceilings(run) else []
-    notes += [LEAGUES] if any(any(headed(table.rows)) for table in tables) else []
-    return [*notes, TIME, EVEN, READ, *([FAILED] if failed else []), *_elsewhere_notes(run), *_tuned_notes(run)]
-
-
-STAR = (
-    "*: no difference from the pool is shown, since the interval holds 0; that is not a proof that there is none. "
-    "Where all models of the pool agree, any gap is a difference."
-)
-MASKED = "Masked: the outputs of the removed classes are taken away first, as in the paper; unmasked: they are not."
-ENTROPY = (
-    "Entropy W1: distance in nats between the log-entropies on the forget set and those of the pool. "
-    "The pool's own row is the floor, one of its models against another; nothing can be asked to go below it."
-)
-MEMORIZATION = (
-    "Memorization of a sample: the share of models trained on it that get it right, minus that of models trained "
-    "without it; each half model is trained on a random half of the training set."
-)
-CANARIES = (
-    "Canaries: samples with a wrong label, drawn at random, that the originals were trained with. The forget error "
-    "counts against that label: models that never saw it miss nearly all of them, and one that remembers does not."
-)
-RESTORED = (
-    "Restored: share of the test accuracy lost to the wrong labels that came back; 1 is what the pool brings back."
-)
-UNDETECTED = (
-    "Undetected: the samples whose wrong label no method was told of. They are in the retain set that methods read; "
-    "the retain error leaves them out."
-)
-BY_REQUEST = (
-    "Request by request: the pool of each request is trained without all that was forgotten until then; intervals are "
-    "in records.csv. Worst earlier request: the one, by its number, on whose samples the method is now farthest from "
-    "the pool; the farthest of several looks worse than any one would."
-)
-CONFUSION = "Pair confusion: percent of a class's test samples taken for the class whose label its poison carried."
-ATTACK = (
-    "Attack AUC: how well a membership attack tells the method from the pool on the forget set. 0.5 is chance, "
-    "below 0.5 the forget set stands out the other way, which is no better."
-)
-TIME = (
-    "Request: seconds from the request to the model, evaluation excluded; prepare: once, before any request. "
-    "÷ retrain: request time as a share of retraining for the same request. Times hold for one machine only."
-)
-READ = (
-    "Examples read: how often an example was handed out in one run, F forget, R retain, V validation, "
-    "S whole training set for statistics in prepare, C the forget set with its true labels."
-)
-LEAGUES = (
-    "Lines in italics part the methods by what they may read, the most of it named. Who reads other things "
-    "has another task: compare within a group."
-)
-EVEN = (
-    "Pays after: requests from which on preparing once and serving each takes less time than retraining for each; "
-    "never, where serving alone takes as long."
-)
-TRADEOFF = (
-    "What forgetting costs: by the means alone, a row is better than another where it is no worse on all three of gap, "
-    "accuracy lost and request time, and better on one; the intervals tell what chance does to that."
-)
-PUBLISHED = (
-    "Against the paper: retrained models are our pool, but for their time, which is that of the row retrain; in "
-    "parentheses the number of our runs or models. Where both sides have a deviation, a difference has a 95 % interval "
-    "(Welch, and half a unit of the last printed digit); ≠ marks one that does not hold 0. Seconds are of different "
-    "machines, so only their shares of retraining are compared, with the deviation that those of both times make."
-)
-LAYOUT = (
-    "In the paper's layout, below each other: ours, the paper's, and the difference, ours less the paper's; – stands "
-    "where the paper has no number. What differs from the paper's setting stands above a table."
-)
-CEILING = (
-    "No method: {} uses a model retrained for it, which nobody who has to unlearn has. It shows what could be reached "
-    "at best, and competes with no row."
-)
-FAILED = "Failed: the traceback of every failed run is in failures.txt, in the folder of the results."
+    notes += [legend.CEILING.format(listed(ceilings(run)))] if ceilings(run) else []
+    notes += [legend.LEAGUES] if any(any(headed(table.rows)) for table in tables) else []
+    notes += [legend.TIME, legend.EVEN, legend.READ, *([legend.FAILED] if failed else [])]
+    return [*notes, *_elsewhere_notes(run), *_tuned_notes(run)]
 
 
 def _pool_note(run: Mapping[str, Any]) -> str:

@@ -13,10 +13,10 @@ from bench.records import load, save
 from bench.statistics import mean_interval
 from reports import against, build, published, tables
 from reports.departures import departures
+from reports.legend import PUBLISHED
 from reports.numbers import REFERENCE, Numbers
 from reports.published import Estimate, difference
 from reports.tex import escape
-from reports.words import PUBLISHED
 from tests.fabricated import fabricate
 
 # Typed from the paper, not from reports/paper.toml: mean and standard deviation, tables 1 to 3 over five runs.
