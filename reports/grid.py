@@ -93,5 +93,5 @@ def line(
     kind = "failed" if empty else "reference" if entry is None else "anchor" if apart else "method"
     request = [] if step is None else [str(step + 1)]
     before = [words.row_name(run, method), *request, *said]
-    league = "" if entry is None or method in ANCHORS else leagues.of(entry)
+    league = "" if entry is None or method in ANCHORS else leagues.of(entry, run["scenario"])
     return Row(method, kind, [*before, *cells], remark, step, (*(None for _ in before), *places), league)

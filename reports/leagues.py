@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 # By the last of these that a method needs; `Need` in `bench/interface.py` has the words.
 NAMES = {
     "": "forget data only",
+    "corrected": "the true labels of forgotten data",
+    "initial_weights": "the weights that training began from",
     "statistics": "training statistics, taken before any request",
     "retain": "retained data",
     "validation": "held-out data",
@@ -21,9 +23,10 @@ NAMES = {
 CEILING = "upper bound, no method"
 
 
-def of(entry: Mapping[str, Any]) -> str:
+def of(entry: Mapping[str, Any], scenario: str) -> str:
     """The league of a row of `run.json`; none for what returns the original, and for weights made elsewhere."""
-    needs = entry.get("needs", ())
+    # Elsewhere there are no labels to be corrected.
+    needs = [need for need in entry.get("needs", ()) if need != "corrected" or scenario == "depoisoning"]
     if entry.get("ceiling"):
         return CEILING
     return next((name for need, name in reversed(NAMES.items()) if need in needs or (not need and needs)), "")
@@ -32,8 +35,11 @@ def of(entry: Mapping[str, Any]) -> str:
 def ordered(run: Mapping[str, Any]) -> list[str]:
     """The names of a run's methods: controls first, then league by league, each in the run's order."""
     order = ["", *NAMES.values(), CEILING]
-    entries = sorted(run["methods"], key=lambda entry: (entry["name"] not in ANCHORS, order.index(of(entry))))
-    return [entry["name"] for entry in entries]
+
+    def place(entry: Mapping[str, Any]) -> tuple[bool, int]:
+        return entry["name"] not in ANCHORS, order.index(of(entry, run["scenario"]))
+
+    return [entry["name"] for entry in sorted(run["methods"], key=place)]
 
 
 def headed(rows: Sequence[Row]) -> list[str]:

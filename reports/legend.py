@@ -52,9 +52,15 @@ EVEN = (
     "Pays after: requests from which on preparing once and serving each takes less time than retraining for each; "
     "never, where serving alone takes as long."
 )
+OWN = (
+    "Preparing a method with control of the training is all of its own training; that it makes the original's needless "
+    "is not counted."
+)
 TRADEOFF = (
     "What forgetting costs: by the means alone, a row is better than another where it is no worse on all three of gap, "
-    "accuracy lost and request time, and better on one; the intervals tell what chance does to that."
+    "accuracy lost and request time, and better on one; the intervals tell what chance does to that. An attack's area "
+    "ends at 1, and KLoM where the answers of two sets of models no longer overlap: rows with a gap of 1 are told from "
+    "retrained models as surely as the original, not equally far from them."
 )
 PUBLISHED = (
     "Against the paper: retrained models are our pool, but for their time, which is that of the row retrain; in "

@@ -156,11 +156,12 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     notes += audit_words.notes(run, tables)
     notes += [legend.TRADEOFF]
     notes += [legend.PUBLISHED] if any(table.name == "paper" for table in tables) else []
+    own = any("own_training" in entry.get("needs", ()) for entry in run["methods"])
     failed = any(entry["status"].startswith("failed") for entry in run["methods"])
     notes += [_given_note(run, entry) for entry in run["methods"] if entry.get("files")]
     notes += [legend.CEILING.format(listed(ceilings(run)))] if ceilings(run) else []
     notes += [legend.LEAGUES] if any(any(headed(table.rows)) for table in tables) else []
-    notes += [legend.TIME, legend.EVEN, legend.READ, *([legend.FAILED] if failed else [])]
+    notes += [legend.TIME, legend.EVEN, *([legend.OWN] if own else []), legend.READ, *([legend.FAILED] if failed else [])]
     return [*notes, *_elsewhere_notes(run), *_tuned_notes(run)]
 
 

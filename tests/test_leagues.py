@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import registry
+from bench.interface import Need
 from reports import leagues, tables
 from reports.grid import Row
 
@@ -20,15 +21,21 @@ def entry(name: str, needs: list[str], **more: object) -> dict[str, Any]:
 
 
 def test_a_league_is_the_most_that_a_method_may_read() -> None:
-    found = {name: leagues.of(entry(name, registry.load("methods", name).needs.words())) for name in NAMED}
-    assert found == NAMED
-    assert leagues.of(entry("given", [])) == ""
-    assert leagues.of(entry("oracle_ceiling", ["forget", "retain"], ceiling=True)) == leagues.CEILING
+    needs = {name: entry(name, registry.load("methods", name).needs.words()) for name in [*NAMED, "first_order"]}
+    assert {name: leagues.of(needs[name], "class_removal") for name in NAMED} == NAMED
+    assert leagues.of(entry("given", []), "depoisoning") == ""
+    assert leagues.of(entry("oracle_ceiling", ["forget", "retain"], ceiling=True), "incremental") == leagues.CEILING
+    assert leagues.of(needs["first_order"], "sample_removal") == "forget data only"
+    assert leagues.of(needs["first_order"], "depoisoning") == "the true labels of forgotten data"
+
+
+def test_whatever_a_method_may_read_has_a_league() -> None:
+    assert {need for need in Need.words(~Need.NOTHING) if need != "forget"} == set(leagues.NAMES) - {""}
 
 
 NAMED = {
     "delete": "forget data only",
-    "unrolling_sgd": "forget data only",
+    "unrolling_sgd": "the weights that training began from",
     "ssd": "training statistics, taken before any request",
     "scrub": "retained data",
     "fine_tune": "retained data",
@@ -41,7 +48,7 @@ NAMED = {
 def test_controls_come_first_and_leagues_keep_the_order_of_the_run() -> None:
     rows = [entry("b", ["retain"]), entry("top", ["retain"], ceiling=True), entry("c", ["forget"]),
             entry("a", ["retain"]), entry("retrain", ["retain"]), entry("own", [])]  # fmt: skip
-    assert leagues.ordered({"methods": rows}) == ["retrain", "own", "c", "b", "a", "top"]
+    assert leagues.ordered({"methods": rows, "scenario": "incremental"}) == ["retrain", "own", "c", "b", "a", "top"]
 
 
 def row(league: str) -> Row:
