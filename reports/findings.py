@@ -79,11 +79,11 @@ def _gap(results: Results, numbers: Numbers, method: str, quantity: Quantity) ->
 
 def _sorted_gaps(
     results: Results, numbers: Numbers, methods: Sequence[str], quantity: Quantity
-) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Methods like retraining, below it, above it (these two with their gaps), and those without an interval."""
+) -> tuple[list[str], str, str, list[str]]:
+    """Methods like retraining; in words, with their gaps, those below and those above it; those without an interval."""
     same: list[str] = []
-    below: list[str] = []
-    above: list[str] = []
+    below: list[tuple[str, str]] = []
+    above: list[tuple[str, str]] = []
     silent: list[str] = []
     for method in methods:
         gap, close = _gap(results, numbers, method, quantity)
@@ -92,8 +92,8 @@ def _sorted_gaps(
         elif close:
             same.append(method)
         else:
-            (below if gap.value < 0 else above).append(f"{method} ({with_interval(gap, signed=True)} points)")
-    return same, below, above, silent
+            (below if gap.value < 0 else above).append((method, f"({with_interval(gap, signed=True)} points)"))
+    return same, words.numbered(below), words.numbered(above), silent
 
 
 def _forgotten(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[str]:
@@ -109,11 +109,9 @@ def _forgotten(results: Results, numbers: Numbers, methods: Sequence[str]) -> li
     elif methods and not silent:
         found.append(f"By forget error, every method differs from {ideal}.")
     if below:
-        found.append(
-            f"Forget error stays below that of {ideal}, as if part were remembered, for {words.listed(below)}."
-        )
+        found.append(f"Forget error stays below that of {ideal}, as if part were remembered, for {below}.")
     if above:
-        found.append(f"Forget error goes beyond that of {ideal} for {words.listed(above)}.")
+        found.append(f"Forget error goes beyond that of {ideal} for {above}.")
     if silent:
         found.append(
             f"Forget error has no interval for {words.listed(silent)}, so nothing is concluded about forgetting there."
@@ -142,9 +140,9 @@ def _accuracy(results: Results, numbers: Numbers, methods: Sequence[str]) -> lis
     if same and not below and not above:
         found.append(f"No method's test error is shown to differ from that of {ideal}.")
     if above:
-        found.append(f"Test error is higher than after {ideal} for {words.listed(above)}.")
+        found.append(f"Test error is higher than after {ideal} for {above}.")
     if below:
-        found.append(f"Test error is lower than after {ideal} for {words.listed(below)}.")
+        found.append(f"Test error is lower than after {ideal} for {below}.")
     return found
 
 
@@ -185,7 +183,7 @@ def _missed(results: Results, numbers: Numbers, methods: Sequence[str]) -> list[
         return []
     _, below, above, _ = _sorted_gaps(results, numbers, methods, UNDETECTED[1])
     if above:
-        return [f"On samples with undetected wrong labels the true-label error stays higher for {words.listed(above)}."]
+        return [f"On samples with undetected wrong labels the true-label error stays higher for {above}."]
     return [] if below else ["On samples with undetected wrong labels no method's true-label error is shown to differ."]
 
 

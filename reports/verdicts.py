@@ -98,20 +98,20 @@ def _same(results: Results, methods: Sequence[str]) -> str:
         return f"No method is shown to be indistinguishable from {ideal}."
     area = f"the area of the attack {audit['headline']} is shown to lie within 0.5 ± {audit['margin']:g}"
     verb = "is" if len(methods) == 1 else "are"
-    said = words.listed([f"{method}{_area(results, method)}" for method in methods])
+    said = words.numbered([(method, _area(results, method)) for method in methods])
     others = ", and no attack that knows the method finds a difference that matters" if len(audit["family"]) > 1 else ""
     return f"{said} {verb} indistinguishable from {ideal}: {area}{others}."
 
 
 def _leaks(results: Results, found: Mapping[str, Verdict], methods: Sequence[str]) -> str:
     verb = "leaks" if len(methods) == 1 else "leak"
-    said = words.listed([f"{method}{_area(results, method, found)}" for method in methods])
+    said = words.numbered([(method, _area(results, method, found)) for method in methods])
     return f"{said} {verb}: an attacker who knows the method tells its models from {_others(results)} ones."
 
 
 def _over(results: Results, found: Mapping[str, Verdict], methods: Sequence[str]) -> str:
     verb = "over-forgets" if len(methods) == 1 else "over-forget"
-    said = words.listed([f"{method}{_area(results, method, found)}" for method in methods])
+    said = words.numbered([(method, _area(results, method, found)) for method in methods])
     return (
         f"{said} {verb}: less sure of the forget set than {_others(results)} models, which gives the set "
         "away as remembering it would."
@@ -123,20 +123,20 @@ def _others(results: Results) -> str:
 
 
 def _unclear(results: Results, methods: Sequence[str]) -> str:
-    said = words.listed([f"{method}{_area(results, method)}" for method in methods])
+    said = words.numbered([(method, _area(results, method)) for method in methods])
     within = f"an area within 0.5 ± {results.run['audit']['margin']:g}"
     return f"There is not enough data for a verdict on {said}: neither a difference nor {within} is shown."
 
 
 def _area(results: Results, method: str, found: Mapping[str, Verdict] | None = None) -> str:
-    """` (AUC 0.84 [0.80, 0.88])`, with the attack that found it where that was another; empty without a number."""
+    """`(AUC 0.84 [0.80, 0.88])`, with the attack that found it where that was another; empty without a number."""
     headline, last = results.run["audit"]["headline"], results.run["steps"] - 1
     finders = found[method].found_by if found else ()
     attack = headline if headline in finders or not finders else finders[0]
     area = Numbers(results.records).summary(method, f"attack_auc:{attack}", "forget", last)
     if area is None or math.isnan(area.value):
         return ""
-    return f" ({'AUC' if attack == headline else f'AUC of {attack}'} {with_interval(area)})"
+    return f"({'AUC' if attack == headline else f'AUC of {attack}'} {with_interval(area)})"
 
 
 def _controls(results: Results, found: Mapping[str, Verdict]) -> list[str]:

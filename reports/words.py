@@ -20,6 +20,14 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+FEW = 6  # names with numbers that can still be read in a sentence
+
+
+def numbered(pairs: Sequence[tuple[str, str]]) -> str:
+    """Names with their numbers, `a (1) and b (2)`; of many, the names alone, as the numbers stand in the tables."""
+    return listed([f"{name}{' ' if number else ''}{number}" if len(pairs) <= FEW else name for name, number in pairs])
+
+
 def row_name(run: Mapping[str, Any], method: str) -> str:
     """The name a method has in a table; a dagger marks tuned hyper-parameters."""
     if method == REFERENCE:
@@ -161,7 +169,8 @@ def key(results: Results, tables: Sequence[Table]) -> list[str]:
     notes += [_given_note(run, entry) for entry in run["methods"] if entry.get("files")]
     notes += [legend.CEILING.format(listed(ceilings(run)))] if ceilings(run) else []
     notes += [legend.LEAGUES] if any(any(headed(table.rows)) for table in tables) else []
-    notes += [legend.TIME, legend.EVEN, *([legend.OWN] if own else []), legend.READ, *([legend.FAILED] if failed else [])]
+    notes += [legend.TIME, legend.EVEN, *([legend.OWN] if own else []), legend.READ]
+    notes += [legend.FAILED] if failed else []
     return [*notes, *_elsewhere_notes(run), *_tuned_notes(run)]
 
 
