@@ -252,23 +252,22 @@ def test_what_a_killed_run_left_is_used(whole: Place, run: Place, here: Callable
 
 
 def test_a_run_whose_shadows_fail_says_so_and_goes_on(
-    whole: Place, tmp_path: Path, here: Callable[..., Finished], plug_in: Callable[[str, str], str]
+    run: Place, tmp_path: Path, here: Callable[..., Finished], plug_in: Callable[[str, str], str]
 ) -> None:
-    place = Place(shutil.copytree(whole.folder, tmp_path / "copy"))
     known = tmp_path / "seeds"
     path = plug_in("mine.py", FAILS.replace("WHEN", f"str(ctx.seed) not in open({str(known)!r}).read().split()"))
-    flags = {"scenario": "class_removal", "methods": path, "attacks": ATTACKS, "seeds": 2}
+    flags = {"scenario": "class_removal", "methods": path, "attacks": "per_example", "seeds": 2}
     rows = plans.make(config.resolve("digits", flags, CHANGES)).rows
     known.write_text(" ".join(str(run.seed) for row in rows if row.name == "mine" for run in row.runs))
-    finished = here(place.folder, *WORDS[:-3], f"scrub,{path}", *WORDS[-2:])
+    finished = here(run.folder, *WORDS[:-3], f"scrub,{path}", "--attacks", "per_example")
     assert finished.code == 1, finished.err
-    told = json.loads((place.out / "run.json").read_text())["methods"]
+    told = json.loads((run.out / "run.json").read_text())["methods"]
     [mine] = [row for row in told if row["name"] == "mine"]
     assert mine["status"] == "ok"
     assert mine["lost_for_attacks"] == {"runs": 6, "of": 6, "reason": "failed: RuntimeError: it is cursed"}
     assert [row["lost_for_attacks"] for row in told if row["name"] != "mine"] == [{}] * 3
     assert "failed in 6 of 6 runs for the attacks: RuntimeError: it is cursed" in finished.out
-    found = {(r.method, r.metric): r for r in records.load(place.out).records if r.seed == "all" and r.part == "forget"}
+    found = {(r.method, r.metric): r for r in records.load(run.out).records if r.seed == "all" and r.part == "forget"}
     assert found["mine", "attack_auc:per_example"].status == "6 of 8 failed and too_few_models"
     assert np.isfinite(found["mine", "error_unmasked"].value)
     assert found["scrub", "attack_auc:per_example"].status == "ok"
