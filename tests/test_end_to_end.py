@@ -226,6 +226,7 @@ def test_ctrl_c_is_one_line_and_keeps_finished_work(run: Place) -> None:
     assert any(path.startswith("model/") for path in run.entries())
 
 
+NO_ATTACK = ("--attacks", "none")
 DAMAGED = ("model", "unlearned", "shadow", "attack", "prepared")
 
 
@@ -256,7 +257,7 @@ def test_damaged_entries_are_named_and_made_again(copy: Place, tiny: FinishedRun
 def test_what_fails_says_why_and_the_others_go_on(copy: Place, plug_in: Callable[[str, str], str]) -> None:
     files = {"raises.py": RAISES, "swallows.py": SWALLOWS, "picky.py": PICKY, "diverges.py": DIVERGES}
     methods = ",".join(plug_in(name, text) for name, text in files.items())
-    finished = copy.benchmark(*TINY[:-1], f"{methods},scrub")
+    finished = copy.benchmark(*TINY[:-1], f"{methods},scrub", *NO_ATTACK)
     assert finished.code == 1
     found = statuses(copy)
     assert found["raises"].startswith("failed: RuntimeError: the forget set, it is cursed")
@@ -277,7 +278,7 @@ def test_the_traceback_of_a_failed_method_is_kept_until_nothing_fails(
     copy: Place, plug_in: Callable[[str, str], str]
 ) -> None:
     path = plug_in("raises.py", RAISES)
-    assert copy.benchmark(*TINY[:-1], path).code == 1
+    assert copy.benchmark(*TINY[:-1], path, *NO_ATTACK).code == 1
     text = (copy.out / "failures.txt").read_text()
     assert text.startswith("raises: seed 0, request 1; seed 1, request 1\n\nTraceback (most recent call last):\n")
     assert text.count("Traceback") == 1, "the same traceback once"
@@ -286,7 +287,7 @@ def test_the_traceback_of_a_failed_method_is_kept_until_nothing_fails(
     assert text.splitlines()[-1] == "Truly"
     assert statuses(copy)["raises"] == "failed: RuntimeError: the forget set, it is cursed"
     plug_in("raises.py", WORKS.replace("SHIFT", "0.1"))
-    finished = copy.benchmark(*TINY[:-1], path)
+    finished = copy.benchmark(*TINY[:-1], path, *NO_ATTACK)
     assert finished.code == 0, finished.err
     assert not (copy.out / "failures.txt").exists()
     assert "failures.txt" not in finished.out
@@ -295,7 +296,7 @@ def test_the_traceback_of_a_failed_method_is_kept_until_nothing_fails(
 def test_a_method_that_does_not_suit_the_scenario_is_no_failure(
     copy: Place, plug_in: Callable[[str, str], str]
 ) -> None:
-    finished = copy.benchmark(*TINY[:-1], f"scrub,{plug_in('picky.py', PICKY)}")
+    finished = copy.benchmark(*TINY[:-1], f"scrub,{plug_in('picky.py', PICKY)}", *NO_ATTACK)
     assert finished.code == 0, finished.err
     assert "skipped" in finished.out
     assert [r.status for r in load(copy.out).records if r.method == "picky"] == [
@@ -465,7 +466,7 @@ def test_numbers_compared_with_themselves_have_not_moved(without_torch: Place) -
 
 
 def test_a_method_that_changed_is_noticed(copy: Place, plug_in: Callable[[str, str], str]) -> None:
-    words = (*TINY[:-1], plug_in("mine.py", WORKS.replace("SHIFT", "0.001")))
+    words = (*TINY[:-1], plug_in("mine.py", WORKS.replace("SHIFT", "0.001")), *NO_ATTACK)
     assert copy.benchmark(*words).code == 0
     assert copy.call("compare", "out", "--baseline", "b.json", "--update-baseline").code == 0
     plug_in("mine.py", WORKS.replace("SHIFT", "9.0"))
@@ -542,7 +543,7 @@ class Fake(Method):
 
 
 def test_outputs_are_those_of_the_weights(copy: Place, plug_in: Callable[[str, str], str]) -> None:
-    assert copy.benchmark(*TINY[:-1], plug_in("fake.py", FAKED)).code == 0
+    assert copy.benchmark(*TINY[:-1], plug_in("fake.py", FAKED), *NO_ATTACK).code == 0
     records = load(copy.out).records
     original = value(records, "original", "error_unmasked", "forget_test")
     assert value(records, "fake", "error_unmasked", "forget_test") == original
