@@ -22,23 +22,26 @@ class CertifiedRemoval(Method):
 
     `prepare` trains that layer anew on the original's features, one logistic regression a class against the rest, with
     a random linear term in each loss. A request takes the forget set back by one Newton step. What gradient that leaves
-    is bounded, and the bounds of all requests add up to beta; while beta is at most std epsilon / c, with
-    delta = 1.5 exp(-c^2 / 2), nobody can tell the layer from one trained without the data but with probability ratios
-    of exp(epsilon), up to delta. Beyond that the layer is trained again on the retained data, with new noise.
+    is bounded for each class, and the bounds of all requests add up to the class's. All classes' gradients are one
+    vector under independent noise, so beta, the layer's bound, is the norm of the classes' (theorem 3; the code adds
+    them up, which is never less). While beta is at most std epsilon / c, with delta = 1.5 exp(-c^2 / 2), nobody can
+    tell the layer from one trained without the data but with probability ratios of exp(epsilon), up to delta. Beyond
+    that the layer is trained again on the retained data, with new noise.
 
     The certificate is of the layer alone: the features come from the original, which was trained on the forget set, and
     would have to come from other data or from private training to be covered too. Sample removal only; to take a class
     away, a class's regression is dropped, which certifies nothing.
 
-    Notes: `residual`, the gradient that is left, and `bound`, beta, both of the class with the largest; `epsilon` that
+    Notes, of the layer handed back: `residual`, the norm of the gradient that is left; `bound`, beta; `epsilon` that
     beta uses up at `delta`. Status `retrained`: the budget was used up and the layer is a new one.
 
     Defaults: noise 10 as in the authors' code; ridge 1e-2 is the largest of the paper's, since the noise drowns a small
     data set at the code's 1e-6.
 
-    Deviations: all of a request's examples go in one step; features are divided by the largest norm among them instead
-    of each by its own, so that the layer stays a linear one of the network; it has no bias; Newton's method in place of
-    L-BFGS.
+    Deviations: all of a request's examples go in one step; features are divided by the root of their number, not each
+    example's by its norm, so that the layer stays a linear one of the network and no example sets the scale, and the
+    bound has the largest score that the step moves where norms of at most 1 would allow the step's length; the layer
+    has no bias; Newton's method in place of L-BFGS.
     """
 
     needs: ClassVar[Need] = Need.FORGET | Need.RETAIN | Need.STATISTICS | Need.OWN_TRAINING
@@ -59,32 +62,36 @@ class CertifiedRemoval(Method):
     def prepare(self, model: nn.Module, data: DataView, ctx: Context) -> State:
         """Train the layer. Raises ValueError where the network does not end with a linear one."""
         x, y, _ = features(model, data.train, ctx)
-        largest = x.norm(dim=1).max().clamp(min=torch.finfo(x.dtype).tiny)
-        return self._trained(x / largest, y, ctx) | {"largest": largest[None]}
+        return self._trained(x, y, ctx)
 
     def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> Unlearned:
         """Return `model` with the layer that the step, or training anew, gives."""
         require_forget(data)
-        largest = ctx.state["largest"]
         (x_f, y_f, head), (x_r, y_r, _) = (features(model, part, ctx) for part in (data.forget, data.retain))
-        x_f, x_r, state, left = x_f / largest, x_r / largest, dict(ctx.state), 0.0
+        state, status = {name: value.clone() for name, value in ctx.state.items()}, "ok"
         for c in range(ctx.classes):
-            b, w = state["b"][c], state["w"][c]
-            gone, rest = (Regression(x, _signs(y, c), b, self.ridge) for x, y in ((x_f, y_f), (x_r, y_r)))
-            state["w"][c], bound = take_back(gone, rest, w)
+            gone, rest = (self._of(c, x, y, state) for x, y in ((x_f, y_f), (x_r, y_r)))
+            state["w"][c], bound = take_back(gone, rest, state["w"][c])
             state["beta"][c] += bound
-            left = max(left, float(rest.gradient(state["w"][c]).norm()))
-        bound, c_delta = float(state["beta"].max()), math.sqrt(2 * math.log(1.5 / self.delta))
-        spent = bound * c_delta / self.noise if self.noise else math.inf
-        if spent > self.epsilon:
-            state |= self._trained(x_r, y_r, ctx)
+        if self._spent(state) > self.epsilon:
+            state, status = self._trained(x_r, y_r, ctx), "retrained"
+        left = torch.stack([self._of(c, x_r, y_r, state).gradient(state["w"][c]) for c in range(ctx.classes)])
+        notes = {"residual": float(left.norm()), "bound": float(state["beta"].norm())}
+        notes |= {"epsilon": self._spent(state), "delta": self.delta}
         with torch.no_grad():
-            head.weight.copy_(state["w"] / largest)
+            head.weight.copy_(state["w"] / math.sqrt(x_r.shape[1]))
             if head.bias is not None:
                 head.bias.zero_()
-        notes = {"residual": left, "bound": bound, "delta": self.delta}
-        notes |= {"epsilon": spent} if math.isfinite(spent) else {}
-        return Unlearned(model.eval(), state, "retrained" if spent > self.epsilon else "ok", notes)
+        return Unlearned(model.eval(), state, status, notes)
+
+    def _of(self, c: int, x: Tensor, y: Tensor, state: State) -> Regression:
+        """The regression of class `c` on these features."""
+        return Regression(x, _signs(y, c), state["b"][c], self.ridge)
+
+    def _spent(self, state: State) -> float:
+        """The epsilon that the classes' bounds use up."""
+        beta, c = float(state["beta"].norm()), math.sqrt(2 * math.log(1.5 / self.delta))
+        return (c * beta / self.noise if self.noise else math.inf) if beta else 0.0
 
     def _trained(self, x: Tensor, y: Tensor, ctx: Context) -> State:
         """Weights and noise of all classes' regressions on these features, and the bounds' sums, which are 0."""
@@ -95,7 +102,10 @@ class CertifiedRemoval(Method):
 
 
 def features(model: nn.Module, part: Part, ctx: Context) -> tuple[Tensor, Tensor, nn.Linear]:
-    """What enters the last layer, float64 `[n, d]`, with labels `[n]` and the layer; the model in evaluation mode."""
+    """What enters the last layer over sqrt(d), float64 `[n, d]`, labels `[n]` and the layer; model in evaluation mode.
+
+    The scale is the same whatever the examples are: one of theirs would tell of those that are forgotten.
+    """
     x, y = (torch.cat(side) for side in zip(*part.batches(512), strict=True))
     head = _layers.head(model.eval(), x[:1], ctx.classes)
     if not isinstance(head, torch.nn.Linear):
@@ -108,7 +118,7 @@ def features(model: nn.Module, part: Part, ctx: Context) -> tuple[Tensor, Tensor
                 model(images)
     finally:
         hook.remove()
-    return torch.cat(caught), y, head
+    return torch.cat(caught) / math.sqrt(head.in_features), y, head
 
 
 def _signs(y: Tensor, c: int) -> Tensor:

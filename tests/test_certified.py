@@ -17,7 +17,7 @@ from trying import carry_out, linear, network, same
 
 from bench import loop
 from bench.dataview import MeteredView
-from bench.interface import Context
+from bench.interface import Context, Part, Unlearned
 from methods import _gradients, dp_sgd
 from methods._logistic import Regression, take_back
 from methods._quantized import quantized, radius, threshold, votes
@@ -45,12 +45,15 @@ def parted(whole: Regression, gone: int) -> tuple[Regression, Regression]:
     return tuple(whole._replace(x=whole.x[rows], y=whole.y[rows]) for rows in (slice(gone), slice(gone, None)))  # type: ignore[return-value]
 
 
-@given(st.integers(0, 10_000), st.integers(1, 20), st.sampled_from([1e-4, 1e-3, 1e-2, 0.1]))
-def test_what_gradient_removal_leaves_is_within_the_bound(seed: int, count: int, ridge: float) -> None:
+@given(st.integers(0, 10_000), st.integers(1, 20), st.sampled_from([1e-4, 1e-3, 1e-2, 0.1]), st.floats(0.1, 100))
+def test_what_gradient_removal_leaves_is_within_the_bound(seed: int, count: int, ridge: float, norm: float) -> None:
+    """Of whatever norm the inputs are: it grows with theirs."""
     whole = regression(seed, ridge=ridge)
+    whole = whole._replace(x=norm * whole.x)
     gone, rest = parted(whole, count)
-    w, bound = take_back(gone, rest, whole.fit())
-    assert float(rest.gradient(w).norm()) <= bound + 1e-8
+    before = whole.fit()
+    w, bound = take_back(gone, rest, before)
+    assert float(rest.gradient(w).norm()) <= bound + float(whole.gradient(before).norm()) + 1e-9
 
 
 def test_the_fit_is_the_minimum_and_removal_comes_near_that_of_the_rest() -> None:
@@ -78,17 +81,45 @@ def test_bounds_add_up_over_requests_and_name_their_epsilon(view: View, context:
     assert bounds == sorted(bounds) and bounds[0] > 0
 
 
+def gradients(method: CertifiedRemoval, done: Unlearned, part: Part, ctx: Context) -> Tensor:
+    """Of all classes' regressions on these examples, at the weights of the layer, as one vector."""
+    x, y, head = features(done.model, part, ctx)
+    state = done.state or {}
+    torch.testing.assert_close(head.weight.double(), state["w"] / math.sqrt(x.shape[1]), rtol=1e-5, atol=1e-6)
+    each = (Regression(x, 2.0 * (y == c).double() - 1, state["b"][c], method.ridge) for c in range(10))
+    return torch.cat([one.gradient(state["w"][c]) for c, one in enumerate(each)])
+
+
+def test_the_certificate_is_of_all_classes_gradients_together(view: View, context: Make) -> None:
+    method, ctx, data = CertifiedRemoval(ridge=0.1, epsilon=1e6), context(), view()
+    done = carry_out(method, network(), data, ctx)
+    assert done.status == "ok" and done.state is not None
+    assert done.notes["residual"] == pytest.approx(float(gradients(method, done, data.retain, ctx).norm()), rel=1e-3)
+    assert done.notes["residual"] <= done.notes["bound"] == pytest.approx(float(done.state["beta"].norm()))
+    assert done.notes["bound"] > 1.1 * float(done.state["beta"].max()), "no class alone answers for the layer"
+
+
 def test_a_budget_that_is_used_up_means_a_new_layer(view: View, context: Make) -> None:
     method, ctx = CertifiedRemoval(ridge=1e-2, noise=1.0, epsilon=1e-9), context()
     done = carry_out(method, network(), view(), ctx)
     assert done.status == "retrained" and done.state is not None and float(done.state["beta"].max()) == 0
-    x, y, head = features(done.model, view().retain, ctx)
-    x = x / done.state["largest"]
-    for c in range(10):
-        own = Regression(x, 2.0 * (y == c).double() - 1, done.state["b"][c], 1e-2)
-        assert float(own.gradient(done.state["w"][c]).norm()) < 1e-5, "trained on the retained data alone"
+    assert float(gradients(method, done, view().retain, ctx).norm()) < 1e-5, "trained on the retained data alone"
     assert not torch.equal(done.state["b"], ctx.state["b"]), "with new noise"
-    torch.testing.assert_close(head.weight.double(), done.state["w"] / done.state["largest"], rtol=1e-5, atol=1e-6)
+    assert done.notes["residual"] < 1e-5, "of the layer handed back, not of the one before"
+    assert (done.notes["bound"], done.notes["epsilon"]) == (0, 0)
+    without_noise = carry_out(CertifiedRemoval(noise=0.0), network(), view(), context())
+    assert without_noise.status == "retrained" and without_noise.notes["epsilon"] == 0
+
+
+def test_nothing_that_is_forgotten_sets_the_scale_of_the_others(view: View, context: Make) -> None:
+    """Trained anew on the same examples, the layer is the same whichever others it had seen before."""
+    layers = []
+    for total, gone in ((100, 40), (300, 240)):
+        data = view(forget=range(60, 60 + gone), total=total)
+        done = carry_out(CertifiedRemoval(epsilon=1e-9), network(), data, context())
+        assert done.status == "retrained"
+        layers.append(done.model[6].weight)
+    torch.testing.assert_close(*layers)
 
 
 def test_nothing_but_the_last_layer_changes_and_it_must_be_linear(view: View, context: Make) -> None:
