@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -26,12 +25,14 @@ class SISA(Method):
     number; the original that other methods start from plays no part.
 
     Every slice is a training of its own by the original's recipe, its optimizer and schedule begun anew, of as many
-    epochs as make the passes of a shard's training add up to the recipe's. `notes`: the shards trained again, and the
+    epochs as make the passes of a shard's training add up to the recipe's. Where these are few, some slices have none
+    of their own; the last training, on all slices, has at least one. `notes`: the shards trained again, and the
     share of all training that was.
 
     Deviations: recipe and epochs are those of the original (the authors: 20 epochs, batches of 16, learning rate
-    0.001); the mean of probabilities is their "softmax", the default of their code counts votes; batches are dealt out
-    anew where theirs keep their places and get smaller; a slice with fewer than two examples trains nothing.
+    0.001), and passes add up exactly where theirs are rounded down; the mean of probabilities is their "softmax", the
+    default of their code counts votes; batches are dealt out anew where theirs keep their places and get smaller; a
+    slice with fewer than two examples trains nothing.
     """
 
     needs: ClassVar[Need] = Need.RETAIN | Need.STATISTICS | Need.OWN_TRAINING
@@ -78,19 +79,26 @@ class SISA(Method):
         whole = max(len(data.retain) * ctx.recipe.epochs, 1)
         return Unlearned(Ensemble(members), state, notes={"shards": len(touched), "share": redone / whole})
 
-    def epochs(self, step: int, total: int) -> int:
-        """Epochs on the first `step` slices; over all steps their passes make `total` ones of the whole shard."""
-        each = 2 * total / (self.slices + 1)
-        return math.floor(step * each) - math.floor((step - 1) * each)
+    def epochs(self, total: int) -> list[int]:
+        """Epochs of every step, on its first, its first two, ... slices: `total` passes over the shard in all.
+
+        As even as whole numbers allow, and one at least for the last step, without which a slice is never trained on.
+        """
+        left, steps = total * self.slices, []  # passes over one slice
+        for step in range(self.slices, 0, -1):
+            even = round(2 * left / (step * (step + 1)))
+            steps.append(max(even, 1) if step == self.slices else even)
+            left -= step * steps[-1]
+        return steps[::-1]
 
     def _train(self, state: State, s: int, first: int, part: Part, ctx: Context) -> int:
         """Train shard `s` from step `first` to the last and keep it after each; the examples seen."""
-        net, seen = _load(state, s, first - 1, ctx), 0
+        net, seen, counts = _load(state, s, first - 1, ctx), 0, self.epochs(ctx.recipe.epochs)
         for step in range(first, self.slices + 1):
             own = part.only(_rows(state, s, step))
             if len(own) < 2 and step == self.slices:
                 raise ValueError(f"shard {s} has {len(own)} examples left, too few to train on; take fewer shards")
-            seed, epochs = seeds.derive(int(state["seed"]), s, step), self.epochs(step, ctx.recipe.epochs)
+            seed, epochs = seeds.derive(int(state["seed"]), s, step), counts[step - 1]
             if len(own) > 1:
                 with loop.seeded(seed, ctx.device):  # dropout, which must not depend on what was trained before
                     loop.fit(net.train(), own, ctx.recipe, torch.Generator().manual_seed(seed), epochs=epochs)

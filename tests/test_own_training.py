@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from trying import carry_out, flat, linear, network, same, unlearn
 
@@ -82,7 +84,7 @@ def test_sisa_returns_what_training_without_the_data_gives(view: View, context: 
         anew = context().new_model(s).train()
         for step in (1, 2):  # from the first weights, on the slices without the forgotten data
             own = data.retain.only(((shard == s) & (piece <= step)).nonzero()[:, 0])
-            seed, epochs = seeds.derive(ctx.seed, s, step), method.epochs(step, ctx.recipe.epochs)
+            seed, epochs = seeds.derive(ctx.seed, s, step), method.epochs(ctx.recipe.epochs)[step - 1]
             with loop.seeded(seed, "cpu"):
                 loop.fit(anew, own, ctx.recipe, torch.Generator().manual_seed(seed), epochs=epochs)
         assert same(anew, member)
@@ -110,20 +112,27 @@ def test_requests_to_sisa_chain(view: View, context: Make) -> None:
     assert nothing.notes == {"shards": 0, "share": 0.0}
 
 
-@pytest.mark.parametrize("slices", [1, 2, 4, 8])
-@pytest.mark.parametrize("total", [1, 12, 100])
-def test_slices_take_the_passes_of_one_training(slices: int, total: int) -> None:
-    epochs = [SISA(slices=slices).epochs(step, total) for step in range(1, slices + 1)]
-    passes = sum(step * count for step, count in enumerate(epochs, start=1)) / slices
-    assert all(count >= 0 for count in epochs) and abs(passes - total) < 1 + 1e-9
-    if 2 * total % (slices + 1) == 0:
-        assert passes == total
+@given(st.integers(1, 200), st.integers(1, 1000))
+def test_slices_take_the_passes_of_one_training_and_none_is_left_out(total: int, slices: int) -> None:
+    epochs = SISA(slices=slices).epochs(total)
+    passes = sum(step * count for step, count in enumerate(epochs, start=1))
+    even = 2 * total / (slices + 1)
+    assert len(epochs) == slices and passes == total * slices, "exactly those of the recipe"
+    assert epochs[-1] >= 1, "the last step alone trains on the last slice"
+    assert all(max(0, even - 1) <= count <= even + 1 for count in epochs), "and they are even"
+    assert even % 1 or set(epochs) == {even}
+
+
+def test_a_short_recipe_trains_on_every_slice(view: View, context: Make, recipe: Recipe) -> None:
+    ctx, data = context(recipe=recipe.model_copy(update={"epochs": 1})), view()
+    SISA(shards=3, slices=5).prepare(network(), data, ctx)
+    assert data.taken()["train"] == 300, "one epoch is one pass over each shard"
 
 
 @pytest.mark.parametrize(("slices", "share"), [(1, 1.0), (2, 5 / 6), (4, 0.75), (8, 17 / 24)])
 def test_a_random_example_costs_the_share_of_a_shard_that_the_paper_says(slices: int, share: float) -> None:
     total = 1000 * (slices + 1)
-    each = [step * SISA(slices=slices).epochs(step, total) for step in range(1, slices + 1)]
+    each = [step * count for step, count in enumerate(SISA(slices=slices).epochs(total), start=1)]
     redone = [sum(each[first:]) / sum(each) for first in range(slices)]  # an example in each slice alike
     assert math.isclose(sum(redone) / slices, share) and math.isclose(share, (2 * slices + 1) / (3 * slices))
 
