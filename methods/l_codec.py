@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from pydantic import Field
 
-from bench.interface import Context, DataView, Method, Need, Part, Unlearned
+from bench.interface import Context, DataView, Method, Need, Part, State, Unlearned
 from methods import _layers, _solvers
 from methods._codec import select
 from methods._curvature import Linearized
@@ -27,17 +27,21 @@ class LCodec(Method):
     given those before. The weights of the selected channels take one Newton step, with a ridge, toward the minimum
     without the examples; the others do not move. A step that costs more than `max_drop` points of validation accuracy,
     in class removal on the classes that stay, is not taken. With `epsilon` set, normal noise of the paper's size for
-    (epsilon, delta) is added to what moved; it grows with the inverse cube of the ridge and, at the authors' values,
-    buries small models.
+    (epsilon, delta) is added once, after the last step of a request, to all that moved in it or before it, for all
+    examples that have gone until then; noise that costs more than `max_drop` undoes the request. It grows with the
+    inverse cube of the ridge and, at the authors' values, buries small models.
 
-    Notes: `channels`, how many were selected on average; `skipped`, steps not taken. Status `refused`: none was.
+    Notes: `channels`, how many were selected on average; `skipped`, steps not taken. Status `partly`: some were not,
+    and their examples are still in the model; `refused`: none was.
 
     Defaults are those of the authors' code, but for what deviates.
 
-    Deviations: examples go in groups of `group` with 300 copies, one at a time with 1,000 there; the curvature is
-    Gauss-Newton's on the retained data, applied by conjugate gradients, in place of differences of gradients stored in
-    the last two epochs, of which the code loses one; neighbors are searched for among all copies and channels, without
-    the random groups and projections; at most `most` channels are selected; noise is off.
+    Deviations: examples go in groups of `group` with 300 copies, one at a time with 1,000 there, and noise is for all
+    of them together, where the code spends epsilon anew on each; the curvature is Gauss-Newton's on the retained data,
+    which does not hold the groups still to go, applied by conjugate gradients that end after `iterations` products, in
+    place of the difference of the gradients and weights stored in the last two epochs, over all data, less that of the
+    example, which the code loses; neighbors are searched for among all copies and channels, without the random groups
+    and projections; at most `most` channels are selected; noise is off.
     """
 
     needs: ClassVar[Need] = Need.FORGET | Need.RETAIN | Need.VALIDATION
@@ -67,23 +71,26 @@ class LCodec(Method):
         require_forget(data)
         if not self.iterations:
             return Unlearned(model.eval())
-        right, counts, skipped = self._right(model.eval(), data, ctx), [], 0
+        start, right = Linearized(model), self._right(model.eval(), data, ctx)
+        moved, counts, skipped = torch.zeros_like(start.flat), [], 0
         groups = data.forget.rows.split(self.group)
         for rows in groups:
             line, part = Linearized(model), data.forget.only(rows)
             mask, count = self._selected(line, part, ctx)
-            line.put(
-                line.flat + mask * (self._step(line, mask, part, data.retain) + self._noise(line, part, data, ctx))
-            )
+            line.put(line.flat + mask * self._step(line, mask, part, data.retain))
             after = self._right(model, data, ctx)
             if 100 * (right - after) > self.max_drop:
                 line.put(line.flat)
                 skipped += 1
             else:
-                right = after
+                right, moved = after, torch.maximum(moved, mask)
             counts.append(count)
-        notes = {"channels": sum(counts) / len(counts), "skipped": skipped}
-        return Unlearned(model, status="refused" if skipped == len(groups) else "ok", notes=notes)
+        state = self._noise(Linearized(model), moved, data, ctx)
+        if state and 100 * (right - self._right(model, data, ctx)) > self.max_drop:
+            start.put(start.flat)
+            state, skipped = None, len(groups)
+        status = "refused" if skipped == len(groups) else "partly" if skipped else "ok"
+        return Unlearned(model, state, status, {"channels": sum(counts) / len(counts), "skipped": skipped})
 
     def _right(self, model: nn.Module, data: DataView, ctx: Context) -> float:
         return accuracy(model, data.validation, ctx.recipe, without=ctx.removed_classes)
@@ -113,14 +120,17 @@ class LCodec(Method):
                     weights[f"{name}.{kind}"][channel] = 1
         return torch.cat([weights[name].flatten() for name in line.names]), len(chosen)
 
-    def _noise(self, line: Linearized, part: Part, data: DataView, ctx: Context) -> Tensor:
+    def _noise(self, line: Linearized, moved: Tensor, data: DataView, ctx: Context) -> State | None:
+        """Add the noise; what moved up to now, by this request or one before, and how many examples went."""
         if self.epsilon is None:
-            return torch.zeros_like(line.flat)
-        n = len(part) + len(data.retain)
-        sensitivity = 2 * 0.25 * len(part) ** 2 / (n**2 * self.ridge**3)
+            return None
+        moved = torch.maximum(moved, ctx.state.get("moved", moved).to(moved.device))
+        gone = len(data.forget) + int(ctx.state.get("gone", 0))
+        sensitivity = 2 * 0.25 * gone**2 / ((gone + len(data.retain)) ** 2 * self.ridge**3)
         size = sensitivity / self.epsilon * math.sqrt(2 * math.log(1.25 / self.delta))
-        drawn = torch.randn(len(line.flat), generator=ctx.generator, dtype=line.flat.dtype)
-        return size * drawn.to(line.flat.device)
+        drawn = torch.randn(len(moved), generator=ctx.generator, dtype=moved.dtype)
+        line.put(line.flat + size * moved * drawn.to(moved.device))
+        return {"moved": moved, "gone": torch.tensor([gone])}
 
 
 def _seen(model: nn.Module, x: Tensor, y: Tensor) -> tuple[list[tuple[str, int]], Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import pytest
@@ -180,3 +181,38 @@ def test_a_step_that_ruins_the_model_is_not_taken(view: View, context: Make, tra
     done = carry_out(LCodec(epsilon=1e-3), copy.deepcopy(trained), view(), context())
     assert done.status == "refused" and done.notes["skipped"] == 1
     assert torch.equal(flat(done.model), flat(trained))
+
+
+def test_what_some_steps_did_not_take_back_is_told(
+    view: View, context: Make, monkeypatch: pytest.MonkeyPatch, trained: nn.Module
+) -> None:
+    told = iter([0.9, 0.9, 0.2, 0.88])  # before, and after each of three groups
+    monkeypatch.setattr(l_codec, "accuracy", lambda *args, **rest: next(told))
+    done = carry_out(LCodec(group=20), copy.deepcopy(trained), view(), context())
+    assert (done.status, done.notes["skipped"]) == ("partly", 1)
+
+
+def test_noise_is_added_once_for_all_that_have_gone(
+    view: View, context: Make, monkeypatch: pytest.MonkeyPatch, trained: nn.Module
+) -> None:
+    """Whether they went in one request or two, in one group or several."""
+    monkeypatch.setattr(l_codec, "select", lambda y, features, most: list(range(features.shape[1] - 10)))
+
+    def noise(method: LCodec, requests: tuple[tuple[range, range], ...]) -> Tensor:
+        """What the last request adds beside its steps."""
+        ctx, model = context(), copy.deepcopy(trained)
+        for rows, before in requests:
+            generator, start = ctx.generator.get_state(), copy.deepcopy(model)
+            done = method.unlearn(model, view(forget=rows, before=before), ctx)
+            ctx.state, model = done.state or {}, done.model
+        ctx.generator.set_state(generator)
+        plain = method.model_copy(update={"epsilon": None})
+        return flat(model) - flat(unlearn(plain, start, view(forget=rows, before=before), ctx))
+
+    method = LCodec(epsilon=2.0, delta=0.05, ridge=1.0, max_drop=100, group=20)
+    size = 2 * 0.25 * (60 / 300) ** 2 / 2.0 * math.sqrt(2 * math.log(1.25 / 0.05))
+    for requests in (((range(60), range(0)),), ((range(20), range(0)), (range(20, 60), range(20)))):
+        added = noise(method, requests)
+        drawn = added[added != 0]
+        assert len(drawn) == sum(p.numel() for at in (0, 3) for p in trained[at].parameters())
+        assert float(drawn.square().mean().sqrt()) == pytest.approx(size, rel=0.15)
