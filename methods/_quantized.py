@@ -31,8 +31,3 @@ def radius(g: Tensor, tau: float, sigma: float) -> Tensor:
     first, second, _ = votes(g, tau, sigma).sort(0, descending=True).values.clamp(least, 1 - least)
     gap: Tensor = torch.special.ndtri(first) - torch.special.ndtri(second)
     return 0.5 * sigma * gap
-
-
-def threshold(g: Tensor) -> float:
-    """The median size of a gradient's entries, below which an entry counts as nothing."""
-    return float(g.abs().median())

@@ -10,7 +10,7 @@ from pydantic import Field
 from bench import loop
 from bench.interface import Context, DataView, Method, Need, Part, State, Unlearned
 from methods._gradients import summed
-from methods._quantized import quantized, radius, threshold
+from methods._quantized import quantized, radius
 from methods._steps import require_forget
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ class PCMU(Method):
     Status `uncertified`: some entry is outside. Sample removal only: a class is more than the radii allow. Defaults:
     sigma, learning rate and schedule are the paper's; epochs and batches are the recipe's.
 
-    Deviations: what the paper leaves open is read so that 0 stands for what is smaller than the median entry of the
-    same weight. The certificate is checked at `checkpoints` points of the training instead of at all steps, in
+    Deviations: what the paper leaves open is read so that 0 stands for what is smaller than `tau`, a constant: one told
+    by the gradients would move when the forget set leaves, and the radius is of one that does not. 0 has most votes
+    nowhere while tau is below 0.43 sigma; by default every entry is its sign, its radius is its size, and sigma does
+    not matter. The certificate is checked at `checkpoints` points of the training instead of at all steps, in
     evaluation mode, and for the mean gradient, while steps are taken on minibatches, which one example moves further.
     It is thus a measurement of how far the network is from certified, not a certificate.
     """
@@ -41,21 +43,27 @@ class PCMU(Method):
     budget: ClassVar[str | None] = None
     cost: ClassVar[str] = "a training and checkpoints x 3 n_train F1 once; checkpoints x 3 n_forget F1"
     search: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "sigma": (0.01, 0.03, 0.1, 0.3),
+        "tau": (0.0, 0.05, 0.07, 0.1),
         "lr": (1e-3, 3e-3, 0.01, 0.03),
     }
 
     sigma: float = Field(default=0.1, gt=0, le=1e3, description="standard deviation of the noise that votes")
     lr: float = Field(default=0.01, gt=0, le=10, description="highest learning rate of Adam, which falls as a cosine")
-    checkpoints: int = Field(default=5, ge=1, le=1_000, description="points of the training that are certified")
+    tau: float = Field(default=0.0, ge=0, le=1e3, description="size below which an entry votes for 0")
+    checkpoints: int | None = Field(
+        default=None, ge=1, le=1_000, description="epochs of the training that are certified; none: 5, or all"
+    )
 
     def prepare(self, model: nn.Module, data: DataView, ctx: Context) -> State:
-        """Train; the state holds the network, and at each checkpoint its weights and the sum of all gradients."""
+        """Train; the state holds the network, and at each checkpoint its weights and the sum of all gradients.
+
+        Raises ValueError for more checkpoints than epochs.
+        """
+        watched = self._watched(ctx.recipe.epochs)
         net, state = ctx.new_model(), {"examples": torch.tensor([len(data.train), 0])}
         recipe = ctx.recipe.model_copy(update={"lr": self.lr, "schedule": "cosine"})
         steps = len(loop.batch_bounds(len(data.train), recipe.batch_size))
         rates, update = iter(loop.learning_rates(recipe, steps)), loop.Adam(net.parameters())
-        watched = {round(recipe.epochs * (at + 0.5) / self.checkpoints) for at in range(self.checkpoints)}
         for epoch in range(recipe.epochs):
             if epoch in watched:
                 self._watch(net, data.train, epoch, state)
@@ -64,7 +72,7 @@ class PCMU(Method):
                 loop.cross_entropy(loop.forward(net, x, recipe), y).backward()
                 for p in update.parameters:
                     assert p.grad is not None
-                    p.grad = quantized(p.grad, threshold(p.grad), self.sigma)
+                    p.grad = quantized(p.grad, self.tau, self.sigma)
                 update.step(next(rates))
         return state | _weights("net", net)
 
@@ -82,12 +90,19 @@ class PCMU(Method):
                 state[f"{at}.gone.{name}"] = state[f"{at}.gone.{name}"] + new
                 mean, left = state[f"{at}.sum.{name}"] / count, state[f"{at}.gone.{name}"] / gone
                 shifts.append((gone / max(count - gone, 1) * (mean - left)).abs().flatten())
-                radii.append(radius(mean, threshold(mean), self.sigma).flatten())
+                radii.append(radius(mean, self.tau, self.sigma).flatten())
         shift, allowed = torch.cat(shifts), torch.cat(radii)
         share = float((shift <= allowed).double().mean())
         model.load_state_dict(_held(state, "net."))
         notes = {"certified": share, "shift": float(shift.median()), "radius": float(allowed.median())}
         return Unlearned(model.eval(), state, "ok" if share == 1 else "uncertified", notes)
+
+    def _watched(self, epochs: int) -> set[int]:
+        """The epochs at whose beginning the network is looked at, spread evenly."""
+        count = self.checkpoints or min(5, epochs)
+        if count > epochs:
+            raise ValueError(f"checkpoints is {count}, but there are {epochs} epochs; take at most as many")
+        return {(2 * at + 1) * epochs // (2 * count) for at in range(count)}
 
     def _watch(self, net: nn.Module, part: Part, at: int, state: State) -> None:
         state |= _weights(f"{at}.theta", net.eval())
