@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from pydantic import Field
 
-from bench import loop
+from bench import loop, seeds
 from bench.interface import Context, DataView, Method, Need, Part, State, Unlearned
 from methods import _layers
 
@@ -84,12 +84,15 @@ class DPSGD(Method):
 
         private = _private(net)
         inner = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=self.lr)
-        own = torch.Generator(ctx.device).manual_seed(ctx.seed)  # noise is drawn where the weights are
+        # Noise is drawn where the weights are, and not from what says which examples are drawn: the accountant takes
+        # the two for independent.
+        own = torch.Generator(ctx.device).manual_seed(seeds.derive(ctx.seed, "noise"))
+        sampling = torch.Generator().manual_seed(seeds.derive(ctx.seed, "sampling"))
         update = DPOptimizer(
             inner, noise_multiplier=noise, max_grad_norm=self.clip, expected_batch_size=rate * len(part), generator=own
         )
         for _ in range(steps):
-            drawn = part.only(part.rows[(torch.rand(len(part), generator=ctx.generator) < rate).to(part.rows.device)])
+            drawn = part.only(part.rows[(torch.rand(len(part), generator=sampling) < rate).to(part.rows.device)])
             update.zero_grad()
             for x, y in drawn.batches(max(len(drawn), 1)):
                 loop.cross_entropy(private(x), y).backward()

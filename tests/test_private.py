@@ -41,6 +41,27 @@ def step_of(method: DPSGD, view: View, context: Make) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook")
+def test_noise_and_the_draw_of_examples_come_from_two_streams(
+    monkeypatch: pytest.MonkeyPatch, view: View, context: Make
+) -> None:
+    optimizers = pytest.importorskip("opacus.optimizers")
+    seeds: dict[str, int] = {}
+
+    def watched(name: str, made: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, generator: torch.Generator, **options: Any) -> Any:
+            seeds[name] = generator.initial_seed()
+            return made(*args, generator=generator, **options)
+
+        return call
+
+    monkeypatch.setattr(optimizers, "DPOptimizer", watched("noise", optimizers.DPOptimizer))
+    monkeypatch.setattr(torch, "rand", watched("sampling", torch.rand))
+    ctx = context(build=linear)
+    DPSGD()._train(linear(), view().train, ctx, noise=1.0, rate=0.2, steps=1)
+    assert len({*seeds.values(), ctx.seed}) == 3, seeds
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook")
 def test_private_steps_are_plain_ones_until_they_are_clipped(view: View, context: Make) -> None:
     pytest.importorskip("opacus")
     moved, gradient = step_of(DPSGD(clip=1e6, lr=0.1), view, context)
