@@ -9,10 +9,14 @@ from pathlib import Path
 
 from bench import benchmark, given, history, memorization, plan, store
 from bench.config import Config
+from bench.interface import Need
 
 # What jobs take that no earlier run tells of, in trainings of one model; measured on the digits.
-TIMES_A_MODEL = {"model": 1.0, "unlearned": 3.0, "shadow": 3.0, "views": 0.1, "audit": 0.1}
+TIMES_A_MODEL = {"model": 1.0, "unlearned": 3.0, "peak": 4.0, "shadow": 4.0, "views": 0.1, "audit": 0.1}
+ALONE = 5.0  # a training by itself, beside one of many in a stack
+OWN = 2.0  # a method's own training, in trainings by themselves: it has more parts, or slower steps
 REST = 5.0  # seconds of imports, tables, figures and the page
+PARTS_OF = "unlearn with "  # how stages begin whose times hold jobs that have none of their own
 PARALLEL = ("train", "unlearn for", "see", "audit")  # how stages begin that several processes share
 
 
@@ -53,6 +57,17 @@ class Forecast:
         self.plan, self.entries = planned, entries
         self.known, self.setting = history.runs(entries), history.setting_of(planned)
         self.one_model = self._told("train") or _seconds_per_model(planned, entries)
+        once = self._told(history.TRAINING[1])  # warmed up, counted and timed
+        self.own_training = OWN * (ALONE * (self.one_model or 0.0) if once is None else once / 3)
+        own = [row.name for row in planned.rows if Need.OWN_TRAINING in row.method.reads()]
+        self.own = {stage for name in own for stage in self._unseen(name)}
+
+    def _unseen(self, name: str) -> Iterator[str]:
+        """The stages in which a method trains a model of its own, but for those of which an earlier run tells."""
+        if not history.seen(self.known, f"unlearn with {name}", self.setting):
+            yield from (f"prepare {name}", f"count the memory of {name}")
+        if not history.seen(self.known, f"{name} for the attacks", self.setting):
+            yield f"unlearn for the attacks, {name}"
 
     def _told(self, stage: str) -> float | None:
         return history.per_job(self.known, stage, self.setting)
@@ -71,8 +86,12 @@ class Forecast:
         """What a job takes on one process: as in earlier runs, else as it does on the digits."""
         models = len(self.plan.originals) if kind == "audit" else 1
         noted = _noted(stage, kind)
-        told = self._told(noted) if noted else 0.0
-        return models * (TIMES_A_MODEL.get(kind, 0.0) * (self.one_model or 0.0) if told is None else told)
+        told = self._told(noted or PARTS_OF)
+        if told is None:
+            told = TIMES_A_MODEL.get(kind, 0.0) * (self.one_model or 0.0)
+        elif not noted:
+            told = 0.0
+        return models * told + (self.own_training if stage in self.own else 0.0)
 
     def line(self, stages: Sequence[Stage], jobs: int) -> str:
         """The estimate in a line."""

@@ -105,6 +105,11 @@ def per_job(known: Sequence[Noted], stage: str, wanted: Mapping[str, Any]) -> fl
     return statistics.median(took) if took else None
 
 
+def seen(known: Sequence[Noted], stage: str, wanted: Mapping[str, Any]) -> bool:
+    """Whether a run of this network had the stage itself."""
+    return any(run.setting.get("what") == wanted["what"] and stage in run.stages for run in known)
+
+
 def _most_alike(known: Sequence[Noted], wanted: Mapping[str, Any]) -> Sequence[Noted]:
     """The last of the runs that share most of what matters, the first of it first."""
 

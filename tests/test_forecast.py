@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,49 @@ def test_the_estimate_is_by_what_the_store_has_seen(
     assert float(train.split(",")[-1].split()[0]) == pytest.approx(expected, abs=0.06)
     assert lines[-1].endswith("on 2 processes, by what earlier runs took")
     assert sorted(os.listdir(tiny.store)) == before
+
+
+OWN = """
+from typing import ClassVar
+from bench.interface import Method, Need
+
+class {name}(Method):
+    needs: ClassVar[Need] = Need.STATISTICS{own}
+
+    def prepare(self, model, data, ctx):
+        return {{}}
+
+    def unlearn(self, model, data, ctx):
+        return model
+"""
+
+OWN_STAGES = ("prepare {}", "count the memory of {}", "unlearn for the attacks, {}")
+
+
+def work(printed: str) -> dict[str, float]:
+    """Seconds of work by stage."""
+    lines = [line for line in printed.splitlines() if line.endswith("s of work to do")]
+    return {line.split("  ")[0]: float(line.split(",")[-1].split()[0]) for line in lines}
+
+
+def test_a_method_that_trains_its_own_model_takes_trainings_more(
+    tiny: FinishedRun, tmp_path: Path, plug_in: Callable[[str, str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On an empty store, and on one whose runs had other methods only."""
+    own = plug_in("owner.py", OWN.format(name="Owner", own=" | Need.OWN_TRAINING"))
+    plain = plug_in("plain.py", OWN.format(name="Plain", own=""))
+    long = ("--set", "recipe.epochs=100", "--dry-run")
+    for store in (tmp_path / "none", tiny.store):
+        assert cli.main([*TINY, "--methods", f"{own},{plain}", "--store", str(store), *long]) == 0
+        told = work(capsys.readouterr().out)
+        one = told["train original models"] / 8  # which are four shadows, two to validate on, two repeats
+        more = {stage: told[stage.format("owner")] - told[stage.format("plain")] for stage in OWN_STAGES}
+        assert all(seconds > one for seconds in more.values()), "each of their jobs trains"
+        assert told["unlearn with owner"] == told["unlearn with plain"]
+
+
+def test_what_a_run_told_of_a_methods_own_training_is_not_added_again(tiny: FinishedRun) -> None:
+    [note] = history.runs(Store(tiny.store))
+    assert history.seen([note], "unlearn with pgu", note.setting)
+    assert not history.seen([note], "unlearn with sisa", note.setting)
+    assert not history.seen([note], "unlearn with pgu", dict(note.setting) | {"what": "another"})
