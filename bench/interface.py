@@ -215,7 +215,7 @@ class Context:
         step: position of this request in its sequence.
         black, white: the normalized values of the smallest and largest pixel, per channel; images lie between.
         layers: names of the modules that "the last k layers" counts, in order; empty if the architecture lists none.
-        state: what `prepare` returned or the previous request left behind; tensors by name.
+        state: what `prepare` returned or the previous request left behind; tensors by name, on `device`.
         new_model: builds a freshly initialized network, drawn from this run's seed; `new_model(1)` draws another.
         initial_model: builds the network the original started from; needs INITIAL_WEIGHTS.
         deadline: value of `time.perf_counter()` after which a method should stop, or None.

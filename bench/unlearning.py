@@ -168,7 +168,7 @@ def context(
         layers=setting.layers,
         deadline=None if setting.time_limit is None else time.perf_counter() + setting.time_limit,
         progress=setting.progress,
-        state={} if state is None else {key: value.clone() for key, value in state.items()},
+        state={key: value.to(setting.device, copy=True) for key, value in (state or {}).items()},
     )
 
 

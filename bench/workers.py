@@ -38,11 +38,11 @@ def processes(jobs: int, device: str, report: Callable[[], None]) -> Iterator[An
     killed, over = threading.Event(), threading.Event()
     parallel = cluster.reporting(report)(n_jobs=jobs, backend=backend, batch_size=1, max_nbytes=None)
     try:
-        threading.Thread(target=_end, args=(parallel, killed, over), daemon=True).start()
         with contextlib.ExitStack() as opened:
             with signals.held():
                 opened.enter_context(parallel)
-            threading.Thread(target=_watch, args=(parallel, killed, over), daemon=True).start()
+                for guard in (_watch, _end):  # not before: a thread must not be caught in a fork
+                    threading.Thread(target=guard, args=(parallel, killed, over), daemon=True).start()
             yield parallel
     except KeyboardInterrupt:
         if not killed.is_set():

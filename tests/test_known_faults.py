@@ -430,3 +430,17 @@ def test_no_test_data_can_be_reached_from_a_method() -> None:
     assert not [thing for thing in things if isinstance(thing, Dataset)]
     assert not [size for size in sizes if size[:1] == test.shape[:1]]
     assert set(setting.images) == {"train", "validation"}
+
+
+def test_what_was_kept_is_on_the_device_and_a_copy() -> None:
+    flags = {"scenario": "sample_removal", "methods": "fine_tune", "attacks": "none", "seeds": 1}
+    planned = plan.make(config.resolve("digits", flags, []))
+    setting = runner.setting_of(plan.place(planned.config), planned.dataset, planned.labels)
+    method, state = registry.load("methods", "fine_tune")(), {"kept": torch.ones(3)}
+    for device in ("cpu", "meta"):
+        ctx = unlearning.context(
+            dataclasses.replace(setting, device=device), method, seed=1, original_seed=0, state=state
+        )
+        assert ctx.state["kept"].device.type == device
+    unlearning.context(setting, method, seed=1, original_seed=0, state=state).state["kept"] += 1
+    assert state["kept"].eq(1).all()
