@@ -26,6 +26,7 @@ from bench.store import ROOT, Store
 
 PLACED = "UNLEARNING_GPU"  # the GPU of this process, once it has one
 AHEAD = 4  # tasks a process that are sent at a time to workers that share no store
+WATCH = 1.0  # seconds between two looks at whether a cluster still works
 DEATHS = 3  # of workers in one stage, after which it is not tried again
 _alone = threading.Lock()  # random numbers and threads belong to a process: it does one task at a time
 
@@ -173,11 +174,18 @@ def do(
 
 
 def place_on_gpu(gpus: int) -> None:
-    """Have this process use one of the machine's GPUs, in turn by its number, before it touches any."""
+    """Have this process use one of the `gpus` that the command sees, in turn by its number, before it touches any.
+
+    CUDA reads the variable when it is first used, not when torch is imported. Raises UsageError when that has been.
+    """
     if gpus > 1 and PLACED not in os.environ:
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            raise UsageError("a plug-in uses a GPU when it is imported, before its process is given one; use it later")
         number = int(multiprocessing.current_process().name.rpartition("-")[2] or 0)
-        ours = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one] or range(gpus)
-        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[PLACED] = str(ours[number % gpus])
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")  # set, but empty, it gives none
+        ours = [str(one) for one in range(gpus)] if given is None else given.split(",")[:gpus]
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[PLACED] = ours[number % len(ours)].strip()
 
 
 def share_out(
