@@ -103,7 +103,16 @@ class Cluster:
     def line(self) -> str:
         """What the user is told."""
         store = "share the store" if self.shared else "do not see the store: results are sent back, audits stay here"
-        return f"on {self.size} processes of {self.backend}, which {store}"
+        return f"on {self.hands()}, which {store}"
+
+    def hands(self) -> str:
+        """How many processes of what."""
+        return f"{processes(self.size)} of {self.backend}"
+
+
+def processes(number: int) -> str:
+    """So many processes, in words."""
+    return f"{number} process{'' if number == 1 else 'es'}"
 
 
 _joined: Cluster | None = None
@@ -111,7 +120,7 @@ _joined: Cluster | None = None
 
 def told() -> dict[str, str]:
     """What a results folder says of where the tasks were carried out; nothing for processes of this machine."""
-    return {"workers": f"{_joined.size} processes of {_joined.backend}"} if _joined else {}
+    return {"workers": _joined.hands()} if _joined else {}
 
 
 def joined() -> Cluster | None:
