@@ -16,8 +16,11 @@ from bench.cluster import Cluster, Terms
 from bench.interface import UsageError
 from bench.store import Store
 
-WAIT = 15  # seconds for a scheduler, and for its first worker
+SILENCE = 8  # seconds for a first word of a scheduler
+WAIT = 15  # seconds for a scheduler that speaks, and for its first worker
 PATIENCE = 120  # seconds for another worker when the last one has died
+PER_GPU = ("loky", "ray")  # those whose processes share the GPUs of a machine
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # of gRPC, which Ray speaks
 Joined = tuple[Cluster, dict[str, Any]]  # with what joblib is told
 
 
@@ -44,6 +47,16 @@ def join(backend: str, scheduler: str, jobs: int, folder: Path, *, device: str, 
         streams.tell(found.line(), sys.stderr)
         with joblib.parallel_config(**settings), cluster.working_on(found):
             yield
+
+
+def foreseen(backend: str, scheduler: str, jobs: int, *, device: str, per_gpu: int) -> str:
+    """What a plan says of where tasks would be carried out, the arguments being those of `join`; asks nobody."""
+    hands = cluster.processes(jobs)
+    if scheduler:
+        return f"tasks go to the {backend} cluster at {scheduler}, which is not asked now; the time is for {hands}"
+    if device.startswith("cuda") and backend in PER_GPU:
+        return f"tasks go to {cluster.processes(per_gpu)} of {backend} for every GPU of this machine"
+    return f"tasks go to {hands} of {backend} on this machine"
 
 
 @contextlib.contextmanager
