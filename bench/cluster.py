@@ -97,7 +97,7 @@ class Cluster:
     terms: Terms
     shared: bool
     lost: tuple[type[BaseException], ...] = ()
-    broken: Callable[[], str] = str
+    broken: Callable[[], UsageError | None] = lambda: None
     pool: Pool = field(default_factory=Pool)
 
     def line(self) -> str:
@@ -224,7 +224,7 @@ def share_out(
             deaths += 1
             there.pool.close()
             if deaths == DEATHS:
-                raise UsageError(_died(type(error).__name__)) from error
+                raise died(type(error).__name__) from error
             streams.tell(f"a worker died ({type(error).__name__}); its task begins again", sys.stderr)
             continue
         for at, (value, made) in zip(now, answers, strict=True):
@@ -238,32 +238,40 @@ def _parcel(there: Cluster, store: Store, names: Sequence[tuple[str, str]]) -> P
     return None if there.shared else Parcel.of(store, names)
 
 
-def _died(said: str) -> str:
+def died(said: str) -> UsageError:
+    """What to raise when workers keep dying."""
     advice = "finished work is in the store: repeat the command, perhaps with larger workers"
-    return f"workers keep dying ({said}), perhaps for want of memory; {advice}"
+    return UsageError(f"workers keep dying ({said}), perhaps for want of memory; {advice}")
 
 
 @contextlib.contextmanager
 def _heard(there: Cluster) -> Iterator[None]:
-    """End waiting for what will never come: joblib is not told of a task that Dask has given up."""
-    over, fault = threading.Event(), list[str]()
+    """End waiting for what will never come: joblib is not told of a task that Dask has given up.
+
+    Nobody is interrupted once the waiting is over: the lock is held for both.
+    """
+    over, lock, faults = threading.Event(), threading.Lock(), list[UsageError]()
 
     def watch() -> None:
-        while not over.wait(1):
-            if said := there.broken():
-                fault.append(said)
-                signals.interrupt()
+        while not over.wait(WATCH):
+            if fault := there.broken():
+                with lock:
+                    if not over.is_set():
+                        faults.append(fault)
+                        signals.interrupt()
                 return
 
     threading.Thread(target=watch, daemon=True).start()
     try:
-        yield
+        try:
+            yield
+        finally:
+            with lock:
+                over.set()
     except KeyboardInterrupt:
-        if not fault:
+        if not faults:
             raise
-        raise UsageError(_died(fault[0])) from None
-    finally:
-        over.set()
+        raise faults[0] from faults[0].__cause__
 
 
 def _place(cwd: str) -> contextlib.AbstractContextManager[None]:

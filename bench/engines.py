@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from bench import cluster, streams
+from bench import cluster, signals, streams
 from bench.cluster import Cluster, Terms
 from bench.interface import UsageError
 from bench.store import Store
@@ -112,20 +113,32 @@ class _Watch:
     def __init__(self, client: Any) -> None:
         self.client, self.alone = client, 0.0
 
-    def __call__(self) -> str:
+    def __call__(self) -> UsageError | None:
+        if signals.ending():
+            return None
         if self.client.status in ("closed", "closing"):
-            return "the scheduler is gone"
-        states = {state.status for state in list(self.client.futures.values())}
-        if "error" in states:
-            return "a task was given up"
+            return cluster.died("the scheduler is gone")
+        for state in list(self.client.futures.values()):
+            if state.status == "error":
+                return _given_up(state.exception)
         if self.client.scheduler_info(n_workers=-1)["workers"]:
             self.alone = 0.0
         elif not self.alone:
             self.alone = time.monotonic()
             streams.tell(f"no worker is left; waiting {PATIENCE} s for another", sys.stderr)
         elif time.monotonic() - self.alone > PATIENCE:
-            return "no worker is left"
-        return ""
+            return cluster.died("no worker is left")
+        return None
+
+
+def _given_up(error: BaseException) -> UsageError:
+    """Why Dask gave up a task: it killed its workers, or they could not even begin it. What it raises comes home."""
+    if type(error).__name__ == "KilledWorker":
+        return cluster.died("a task was given up")
+    said = f"{type(error).__name__}: {error}"
+    fault = UsageError(f"a worker cannot begin a task ({said}); it needs the packages and files that this machine has")
+    fault.__cause__ = error
+    return fault
 
 
 @contextlib.contextmanager
