@@ -76,7 +76,8 @@ class Pool:
             ahead = "all" if there.shared else "2*n_jobs"
             make = reporting(lambda: self._report())
             parallel = make(n_jobs=there.size, pre_dispatch=ahead, batch_size=1, max_nbytes=None)
-            self._parallel = self._opened.enter_context(parallel)
+            with signals.held():
+                self._parallel = self._opened.enter_context(parallel)
         return list(self._parallel(tasks))
 
     def close(self) -> None:
@@ -89,7 +90,7 @@ class Pool:
 class Cluster:
     """What carries tasks out: `size` processes that see the store (`shared`), or get what they read and send it back.
 
-    `lost` are the exceptions that say a worker died; `broken` says why the cluster will never answer, if so.
+    `lost` are the exceptions that say a worker died; `broken` tells why the cluster will never answer, if so.
     """
 
     backend: str
