@@ -3,15 +3,17 @@
 A claim is a lock on a file below the store. The system takes it from a process that dies, however that happens, so that
 nobody waits for the dead. Whoever does a piece of work claims it where it is done, be that another machine that shares
 the folder. Claims are taken in one order (`clock`, a run, what is prepared for it; an audit, what its attacks learn):
-so no two processes wait for each other. Where files cannot be locked work may be done twice, to the same numbers.
+so no two processes wait for each other. A store whose file system has no locks is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import platform
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +21,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import streams
+from bench.interface import UsageError
 from bench.store import Store
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 FOLDER = "claims"
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # what a file system without locks says
+UNLOCKED = (
+    "is on a file system without locks, so runs would not see each other; choose another store with --store, "
+    "or have it mounted with locks (Lustre: -o flock; NFS: version 4)"
+)
 PAUSE = 0.1  # seconds between two looks at what another process is making
 
 
@@ -107,18 +115,26 @@ def at_work(store: Store) -> Iterator[None]:
     for path in abandoned(store):
         path.unlink(missing_ok=True)
     with contextlib.ExitStack() as held:
-        _take(held, _path(store, f"{_run()}-{os.getpid()}"))
+        while not _take(held, _own(store)):  # another run that removes what is left has just looked at it
+            time.sleep(PAUSE)
         yield
 
 
 def others(store: Store) -> bool:
     """Whether another run is at work on this store and machine."""
-    own = _path(store, f"{_run()}-{os.getpid()}")
-    return any(path != own and _held(path) for path in own.parent.glob(f"{_run()}-*"))
+    own = _own(store)
+    runs = [path for path in own.parent.glob("run-*") if path.name.rpartition("-")[0] == own.name.rpartition("-")[0]]
+    return any(path != own and _held(path) for path in runs)
 
 
-def _run() -> str:
-    return f"run-{platform.node()}"
+def _own(store: Store) -> Path:
+    """The claim of this run. Containers may share the name of a machine and the numbers of processes."""
+    return _path(store, f"run-{platform.node()}-{os.getpid()}.{_token()}")
+
+
+@functools.cache
+def _token() -> str:
+    return secrets.token_hex(4)
 
 
 def abandoned(store: Store) -> Iterator[Path]:
@@ -141,14 +157,20 @@ def _path(store: Store, name: str) -> Path:
 
 
 def _take(held: contextlib.ExitStack, path: Path) -> bool:
-    """Take the claim for as long as `held` is open, unless somebody has it. Where there are no locks it is ours."""
+    """Take the claim for as long as `held` is open, unless somebody has it.
+
+    Raises UsageError where there are no locks.
+    """
     lock = _lock(path)
     try:
         path.parent.mkdir(exist_ok=True)
         if not _acquired(lock):
             return False
-    except OSError:  # what refuses a lock refuses the entry too, which then says so; or there are no locks
-        return True
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            path.unlink(missing_ok=True)
+            raise UsageError(f"{path.parent.parent} {UNLOCKED}") from error
+        return True  # what refuses a file refuses the entry too, which then says so
     held.callback(_give_back, lock, path)
     return True
 
@@ -163,7 +185,7 @@ def _give_back(lock: BaseFileLock, path: Path) -> None:
 def _lock(path: Path) -> BaseFileLock:
     from filelock import FileLock
 
-    return FileLock(path)
+    return FileLock(path, fallback_to_soft=False)  # a soft lock outlives the process that has it
 
 
 def _acquired(lock: BaseFileLock) -> bool:

@@ -26,6 +26,7 @@ from bench.store import ROOT, Store
 
 PLACED = "UNLEARNING_GPU"  # the GPU of this process, once it has one
 AHEAD = 4  # tasks a process that are sent at a time to workers that share no store
+WATCH = 1.0  # seconds between two looks at whether a cluster still works
 DEATHS = 3  # of workers in one stage, after which it is not tried again
 _alone = threading.Lock()  # random numbers and threads belong to a process: it does one task at a time
 
@@ -75,7 +76,8 @@ class Pool:
             ahead = "all" if there.shared else "2*n_jobs"
             make = reporting(lambda: self._report())
             parallel = make(n_jobs=there.size, pre_dispatch=ahead, batch_size=1, max_nbytes=None)
-            self._parallel = self._opened.enter_context(parallel)
+            with signals.held():
+                self._parallel = self._opened.enter_context(parallel)
         return list(self._parallel(tasks))
 
     def close(self) -> None:
@@ -88,7 +90,7 @@ class Pool:
 class Cluster:
     """What carries tasks out: `size` processes that see the store (`shared`), or get what they read and send it back.
 
-    `lost` are the exceptions that say a worker died; `broken` says why the cluster will never answer, if so.
+    `lost` are the exceptions that say a worker died; `broken` tells why the cluster will never answer, if so.
     """
 
     backend: str
@@ -96,13 +98,22 @@ class Cluster:
     terms: Terms
     shared: bool
     lost: tuple[type[BaseException], ...] = ()
-    broken: Callable[[], str] = str
+    broken: Callable[[], UsageError | None] = lambda: None
     pool: Pool = field(default_factory=Pool)
 
     def line(self) -> str:
         """What the user is told."""
         store = "share the store" if self.shared else "do not see the store: results are sent back, audits stay here"
-        return f"on {self.size} processes of {self.backend}, which {store}"
+        return f"on {self.hands()}, which {store}"
+
+    def hands(self) -> str:
+        """How many processes of what."""
+        return f"{processes(self.size)} of {self.backend}"
+
+
+def processes(number: int) -> str:
+    """So many processes, in words."""
+    return f"{number} process{'' if number == 1 else 'es'}"
 
 
 _joined: Cluster | None = None
@@ -110,7 +121,7 @@ _joined: Cluster | None = None
 
 def told() -> dict[str, str]:
     """What a results folder says of where the tasks were carried out; nothing for processes of this machine."""
-    return {"workers": f"{_joined.size} processes of {_joined.backend}"} if _joined else {}
+    return {"workers": _joined.hands()} if _joined else {}
 
 
 def joined() -> Cluster | None:
@@ -173,11 +184,18 @@ def do(
 
 
 def place_on_gpu(gpus: int) -> None:
-    """Have this process use one of the machine's GPUs, in turn by its number, before it touches any."""
+    """Have this process use one of the `gpus` that the command sees, in turn by its number, before it touches any.
+
+    CUDA reads the variable when it is first used, not when torch is imported. Raises UsageError when that has been.
+    """
     if gpus > 1 and PLACED not in os.environ:
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            raise UsageError("a plug-in uses a GPU when it is imported, before its process is given one; use it later")
         number = int(multiprocessing.current_process().name.rpartition("-")[2] or 0)
-        ours = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one] or range(gpus)
-        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[PLACED] = str(ours[number % gpus])
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")  # set, but empty, it gives none
+        ours = [str(one) for one in range(gpus)] if given is None else given.split(",")[:gpus]
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[PLACED] = ours[number % len(ours)].strip()
 
 
 def share_out(
@@ -207,7 +225,7 @@ def share_out(
             deaths += 1
             there.pool.close()
             if deaths == DEATHS:
-                raise UsageError(_died(type(error).__name__)) from error
+                raise died(type(error).__name__) from error
             streams.tell(f"a worker died ({type(error).__name__}); its task begins again", sys.stderr)
             continue
         for at, (value, made) in zip(now, answers, strict=True):
@@ -221,32 +239,40 @@ def _parcel(there: Cluster, store: Store, names: Sequence[tuple[str, str]]) -> P
     return None if there.shared else Parcel.of(store, names)
 
 
-def _died(said: str) -> str:
+def died(said: str) -> UsageError:
+    """What to raise when workers keep dying."""
     advice = "finished work is in the store: repeat the command, perhaps with larger workers"
-    return f"workers keep dying ({said}), perhaps for want of memory; {advice}"
+    return UsageError(f"workers keep dying ({said}), perhaps for want of memory; {advice}")
 
 
 @contextlib.contextmanager
 def _heard(there: Cluster) -> Iterator[None]:
-    """End waiting for what will never come: joblib is not told of a task that Dask has given up."""
-    over, fault = threading.Event(), list[str]()
+    """End waiting for what will never come: joblib is not told of a task that Dask has given up.
+
+    Nobody is interrupted once the waiting is over: the lock is held for both.
+    """
+    over, lock, faults = threading.Event(), threading.Lock(), list[UsageError]()
 
     def watch() -> None:
-        while not over.wait(1):
-            if said := there.broken():
-                fault.append(said)
-                signals.interrupt()
+        while not over.wait(WATCH):
+            if fault := there.broken():
+                with lock:
+                    if not over.is_set():
+                        faults.append(fault)
+                        signals.interrupt()
                 return
 
     threading.Thread(target=watch, daemon=True).start()
     try:
-        yield
+        try:
+            yield
+        finally:
+            with lock:
+                over.set()
     except KeyboardInterrupt:
-        if not fault:
+        if not faults:
             raise
-        raise UsageError(_died(fault[0])) from None
-    finally:
-        over.set()
+        raise faults[0] from faults[0].__cause__
 
 
 def _place(cwd: str) -> contextlib.AbstractContextManager[None]:

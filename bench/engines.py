@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from bench import cluster, streams
+from bench import cluster, signals, streams
 from bench.cluster import Cluster, Terms
 from bench.interface import UsageError
 from bench.store import Store
 
-WAIT = 15  # seconds for a scheduler, and for its first worker
+SILENCE = 8  # seconds for a first word of a scheduler
+WAIT = 15  # seconds for a scheduler that speaks, and for its first worker
 PATIENCE = 120  # seconds for another worker when the last one has died
+PER_GPU = ("loky", "ray")  # those whose processes share the GPUs of a machine
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # of gRPC, which Ray speaks
 Joined = tuple[Cluster, dict[str, Any]]  # with what joblib is told
 
 
@@ -40,10 +46,23 @@ def join(backend: str, scheduler: str, jobs: int, folder: Path, *, device: str, 
 
     terms = cluster.terms_of(Store(folder))
     on_gpu = device.startswith("cuda")
-    with JOINS[backend](scheduler, jobs, terms, per_gpu if on_gpu else 0) as (found, settings):
+    with (
+        signals.kept_from_children(),
+        JOINS[backend](scheduler, jobs, terms, per_gpu if on_gpu else 0) as (found, settings),
+    ):
         streams.tell(found.line(), sys.stderr)
         with joblib.parallel_config(**settings), cluster.working_on(found):
             yield
+
+
+def foreseen(backend: str, scheduler: str, jobs: int, *, device: str, per_gpu: int) -> str:
+    """What a plan says of where tasks would be carried out, the arguments being those of `join`; asks nobody."""
+    hands = cluster.processes(jobs)
+    if scheduler:
+        return f"tasks go to the {backend} cluster at {scheduler}, which is not asked now; the time is for {hands}"
+    if device.startswith("cuda") and backend in PER_GPU:
+        return f"tasks go to {cluster.processes(per_gpu)} of {backend} for every GPU of this machine"
+    return f"tasks go to {hands} of {backend} on this machine"
 
 
 @contextlib.contextmanager
@@ -68,10 +87,12 @@ def _dask(scheduler: str, jobs: int, terms: Terms, per_gpu: int) -> Iterator[Joi
     if per_gpu > 1:
         raise UsageError("--per-gpu does not go with --backend dask; start so many Dask workers for every GPU")
     distributed = _required("distributed", "dask")
-    local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
+    for handler in logging.getLogger("distributed").handlers:
+        handler.addFilter(lambda record: not signals.ending())  # what ends then was told to end
+    _require_voice(scheduler)
     with _answering(scheduler), contextlib.ExitStack() as stack:
         client = stack.enter_context(
-            distributed.Client(scheduler or None, timeout=WAIT, **({} if scheduler else local))
+            distributed.Client(scheduler, timeout=WAIT) if scheduler else _own_workers(distributed, jobs)
         )
         client.wait_for_workers(1, timeout=WAIT)
         shared = _agreed(client.run(cluster.agrees, terms, on_error="return").values())
@@ -80,6 +101,18 @@ def _dask(scheduler: str, jobs: int, terms: Terms, per_gpu: int) -> Iterator[Joi
         size = len(client.scheduler_info(n_workers=-1)["workers"])
         found = Cluster("dask", size, terms, shared, broken=_Watch(client))
         yield found, {"backend": _dask_backend()(client=client)}
+
+
+def _own_workers(distributed: Any, jobs: int) -> Any:
+    """The client of `jobs` new Dask workers, which are not left half started: Dask could not end them then.
+
+    Of what Dask warns of, workers that keep dying end in a line of ours.
+    """
+    page = {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}  # there is always a server
+    with signals.held():
+        return distributed.Client(
+            n_workers=jobs, threads_per_worker=1, timeout=WAIT, silence_logs=logging.CRITICAL, **page
+        )
 
 
 def _dask_backend() -> Any:
@@ -99,20 +132,32 @@ class _Watch:
     def __init__(self, client: Any) -> None:
         self.client, self.alone = client, 0.0
 
-    def __call__(self) -> str:
+    def __call__(self) -> UsageError | None:
+        if signals.ending():
+            return None
         if self.client.status in ("closed", "closing"):
-            return "the scheduler is gone"
-        states = {state.status for state in list(self.client.futures.values())}
-        if "error" in states:
-            return "a task was given up"
+            return cluster.died("the scheduler is gone")
+        for state in list(self.client.futures.values()):
+            if state.status == "error":
+                return _given_up(state.exception)
         if self.client.scheduler_info(n_workers=-1)["workers"]:
             self.alone = 0.0
         elif not self.alone:
             self.alone = time.monotonic()
             streams.tell(f"no worker is left; waiting {PATIENCE} s for another", sys.stderr)
         elif time.monotonic() - self.alone > PATIENCE:
-            return "no worker is left"
-        return ""
+            return cluster.died("no worker is left")
+        return None
+
+
+def _given_up(error: BaseException) -> UsageError:
+    """Why Dask gave up a task: it killed its workers, or they could not even begin it. What it raises comes home."""
+    if type(error).__name__ == "KilledWorker":
+        return cluster.died("a task was given up")
+    said = f"{type(error).__name__}: {error}"
+    fault = UsageError(f"a worker cannot begin a task ({said}); it needs the packages and files that this machine has")
+    fault.__cause__ = error
+    return fault
 
 
 @contextlib.contextmanager
@@ -122,11 +167,13 @@ def _ray(scheduler: str, jobs: int, terms: Terms, per_gpu: int) -> Iterator[Join
     from joblib.pool import PicklingPool
     from ray.util.joblib import register_ray
 
+    _require_voice(scheduler, GREETING)
     bases = PicklingPool.__bases__  # Ray's backend puts its own in their place, for good
     where = {"address": scheduler} if scheduler else {"num_cpus": jobs, "include_dashboard": False}
     try:
         with _answering(scheduler):
-            ray.init(**where, log_to_driver=False, logging_level="error")
+            with signals.kept_from_library():
+                ray.init(**where, log_to_driver=False, logging_level="error")
             resources = ray.cluster_resources()
             size = int(resources.get("GPU", 0)) * per_gpu or int(resources.get("CPU", 0))
             ask = ray.remote(cluster.agrees).options(num_cpus=1)
@@ -156,6 +203,25 @@ def _required(module: str, extra: str) -> Any:
         ) from error
 
 
+def _require_voice(scheduler: str, greeting: bytes = b"") -> None:
+    """Refuse what takes a connection and then says nothing, for which the libraries wait up to minutes.
+
+    A Dask scheduler speaks first, one of Ray answers a greeting. Everything else is for the library to tell.
+    """
+    place = urlsplit(scheduler if "//" in scheduler else f"tcp://{scheduler}")
+    with contextlib.suppress(OSError, ValueError):  # no address, nobody there, or a name that is none
+        if place.scheme not in ("tcp", "ray") or not place.hostname or not place.port:
+            return
+        try:
+            with socket.create_connection((place.hostname, place.port), timeout=SILENCE) as there:
+                there.sendall(greeting)
+                there.recv(1)
+        except TimeoutError:
+            raise UsageError(
+                f"the scheduler at {scheduler} does not answer in {SILENCE} s; check --scheduler"
+            ) from None
+
+
 @contextlib.contextmanager
 def _answering(scheduler: str) -> Iterator[None]:
     """Turn what a scheduler's silence raises into one line."""
@@ -164,6 +230,8 @@ def _answering(scheduler: str) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:  # each library has its own
+        if signals.ending():  # all processes were sent it
+            raise KeyboardInterrupt from None
         what = f"the scheduler at {scheduler}" if scheduler else "the new cluster"
         said = str(error).split("\n")[0] or type(error).__name__
         raise UsageError(f"{what} does not answer or has no worker: {said}; check --scheduler") from error

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import benchmark, given, history, memorization, plan, store
+from bench import benchmark, cluster, given, history, memorization, plan, store
 from bench.config import Config
 from bench.interface import Need
 
@@ -103,7 +103,7 @@ class Forecast:
             hands = jobs if stage.name.startswith(PARALLEL) else 1
             total += (stage.seconds or 0.0) / max(1, min(hands, stage.missing))
         by = "a rough estimate" if told is None else "by what earlier runs took"
-        return f"about {total:.0f} s on {jobs} processes, {by}"
+        return f"about {total:.0f} s on {cluster.processes(jobs)}, {by}"
 
 
 def _noted(stage: str, kind: str) -> str:

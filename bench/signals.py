@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -43,9 +44,11 @@ def listen() -> None:
 def interrupt() -> None:
     """End the main thread's work from another thread, as Ctrl-C does.
 
-    A shell starts what runs in the background deaf to SIGINT; SIGTERM is handled alike.
+    By SIGTERM where `listen` was called: a shell starts what runs in the background deaf to SIGINT, and so does
+    `kept_from_children` the main thread.
     """
-    number = signal.SIGINT if callable(signal.getsignal(signal.SIGINT)) else signal.SIGTERM
+    heard = signal.getsignal(signal.SIGTERM) is _ended or not callable(signal.getsignal(signal.SIGINT))
+    number = signal.SIGTERM if heard else signal.SIGINT
     if hasattr(signal, "pthread_kill"):  # wakes it, too
         signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:
@@ -63,6 +66,53 @@ def held() -> Iterator[None]:
         _holding.pop()
     if _first != before and threading.current_thread() is threading.main_thread():
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Leave Ctrl-C and a closed terminal to this process: programs that are started meanwhile do not hear of them.
+
+    Threads and programs inherit which signals are blocked. So the main thread blocks them, and one thread listens for
+    all and passes what it hears on as SIGUSR1, which no library takes for something else.
+    """
+    numbers = {number for number in _numbers() if number != signal.SIGTERM and signal.getsignal(number) is _ended}
+    if not numbers or not hasattr(signal, "sigwait") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    over = threading.Event()
+    heard = signal.signal(signal.SIGUSR1, _ended)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    listener = threading.Thread(target=_pass_on, args=(numbers, over), daemon=True)
+    listener.start()
+    try:
+        resource_tracker.ensure_running()  # Python 3.11 unblocks Ctrl-C in the thread that starts it: not later, then
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        yield
+    finally:
+        over.set()
+        signal.pthread_kill(listener.ident or 0, max(numbers))
+        listener.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGUSR1, heard)
+
+
+def _pass_on(numbers: set[signal.Signals], over: threading.Event) -> None:
+    main = threading.main_thread().ident or 0
+    while signal.sigwait(numbers) and not over.is_set():
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+
+@contextlib.contextmanager
+def kept_from_library() -> Iterator[None]:
+    """Obey SIGTERM after a block in which a library takes it for `sys.exit`, and take that for Ctrl-C within it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def ending() -> bool:

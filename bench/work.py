@@ -28,7 +28,7 @@ def run(chosen: argparse.Namespace) -> int:
         from bench import config, forecast
 
         resolved = config.resolve(chosen.preset, _flags(chosen), chosen.changes)
-        print(forecast.preview(resolved, chosen.store, chosen.jobs))
+        print(forecast.preview(resolved, chosen.store, chosen.jobs) + foreseen(chosen, resolved.device))
         return OK
     text, failed, out = run_one(chosen)
     return _finish(chosen, text, out, failed=failed)
@@ -60,6 +60,16 @@ def workplace(chosen: argparse.Namespace, device: str) -> contextlib.AbstractCon
     )
 
 
+def foreseen(chosen: argparse.Namespace, device: str) -> str:
+    """The last line of a plan, after a line break: where tasks would go if not to processes forked here."""
+    if chosen.backend == "local":
+        return ""
+    from bench import engines
+
+    line = engines.foreseen(chosen.backend, chosen.scheduler, chosen.jobs, device=device, per_gpu=chosen.per_gpu)
+    return f"\n{line}"
+
+
 def _flags(chosen: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(chosen, name) for name in RUN_FLAGS}
 
@@ -81,7 +91,8 @@ def _run_parts(chosen: argparse.Namespace, flags: Mapping[str, Any]) -> int:
     if chosen.dry_run:
         for folder, one in found.items():
             print(f"=== {folder} ===\n{forecast.preview(one, chosen.store, chosen.jobs)}\n", flush=True)
-        print("Models that several parts share are counted in each and trained once.")
+        line = "Models that several parts share are counted in each and trained once."
+        print(line + foreseen(chosen, next(iter(found.values())).device))
         return OK
     out = benchmark.prepare_parts(chosen.preset, found, chosen.out)
     with workplace(chosen, next(iter(found.values())).device):
@@ -117,7 +128,7 @@ def audit(chosen: argparse.Namespace) -> int:
     from bench import benchmark, forecast
 
     if chosen.dry_run:
-        print(forecast.preview(resolved, chosen.store, chosen.jobs, name, weights))
+        print(forecast.preview(resolved, chosen.store, chosen.jobs, name, weights) + foreseen(chosen, resolved.device))
         return OK
     out = benchmark.prepare_out(resolved, chosen.out, name, weights)
     with workplace(chosen, resolved.device):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import multiprocessing
 import os
+import platform
+import re
 import signal
 import threading
 import time
@@ -12,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import Place, numbers
+from command import TINY, Place, numbers
 
-from bench import claims, whole
+from bench import claims, cli, whole
 from bench.store import Store, key
 
 pytestmark = pytest.mark.hard
@@ -178,8 +182,8 @@ def test_what_a_killed_run_left_of_its_claims_goes(store: Store) -> None:
     assert left(store) == []
 
 
-@pytest.mark.parametrize("number", [28, 30, 37])  # a full disk, a read-only one, one without locks
-def test_where_there_are_no_locks_work_is_done_all_the_same(
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_where_no_claim_can_be_written_the_entry_is_left_to_say_so(
     store: Store, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(_: object) -> bool:
@@ -188,6 +192,38 @@ def test_where_there_are_no_locks_work_is_done_all_the_same(
     monkeypatch.setattr(claims, "_acquired", refuse)
     with claims.at_work(store), claims.clock(store), claims.claimed(store, "model", KEYS[:2]) as mine:
         assert mine == KEYS[:2] and not claims.others(store)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_store_without_locks_is_refused_in_one_line_and_nothing_is_left(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert cli.main([*TINY, "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]) == 2
+    assert re.fullmatch("error: .*store is on a file system without locks.* --store.*\n", capsys.readouterr().err)
+    assert list((tmp_path / "store" / "claims").iterdir()) == []
+
+
+def test_a_run_is_known_by_the_exact_name_of_its_machine(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other, seen in (("a-2", False), ("a", True)):
+        monkeypatch.setattr(platform, "node", lambda other=other: other)
+        with claims.at_work(store):
+            monkeypatch.setattr(claims, "_token", lambda: "another")
+            monkeypatch.setattr(platform, "node", lambda: "a")
+            assert claims.others(store) == seen
+            monkeypatch.undo()
+
+
+def test_a_run_is_seen_though_another_that_tidies_up_held_its_claim(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, acquired = iter([False, False]), claims._acquired
+    monkeypatch.setattr(claims, "_acquired", lambda lock: next(answers, True) and acquired(lock))
+    with claims.at_work(store):
+        assert claims._held(claims._own(store)), "the claim was waited for"
 
 
 def test_what_a_killed_writer_left_goes_with_the_next_file_and_what_is_being_written_stays(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ import psutil
 import pytest
 from command import ROOT, TINY, FinishedRun, Place, numbers
 
-from bench import cli, cluster, engines, parcel
+from bench import cli, cluster, engines, parcel, signals
 from bench.interface import UsageError
 from bench.store import Damaged, Store
 
@@ -210,6 +211,175 @@ class Deadly(Method):
 """
 
 
+@pytest.mark.slow
+@pytest.mark.hard
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [("loky", "SIGINT"), ("loky", "SIGHUP"), ("dask", "SIGINT"), ("dask", "SIGTERM"), ("dask", "SIGHUP"),
+     ("ray", "SIGINT"), ("ray", "SIGHUP")],
+)  # fmt: skip
+def test_a_signal_to_all_processes_is_one_line_with_nobody_left(run: Place, backend: str, name: str) -> None:
+    words = (*TINY, "--store", "store", "--out", "out", "--jobs", "2", "--set", "recipe.epochs=40")
+    with run.start(*words, "--backend", backend) as process:
+        while not any(path.endswith(".safetensors") for path in run.entries()):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, getattr(signal, name))
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    first, *progress, last = err.splitlines()
+    assert first.startswith(f"on 2 processes of {backend}")
+    assert last == "interrupted; finished work is in the store, the same command goes on from there"
+    assert [line for line in progress if not line.startswith("[")] == []
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
+
+
+def test_only_the_command_itself_hears_a_signal_to_all_its_processes() -> None:
+    script = (
+        "import os, signal, subprocess, sys; from bench import signals; signals.listen()\n"
+        "child = 'import sys; print(1, flush=True); sys.stdin.read(); print(\"lives\")'\n"
+        "for name in ('SIGINT', 'SIGHUP'):\n"
+        " signals.listen()\n"
+        " with signals.kept_from_children():\n"
+        "  pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}\n"
+        "  one = subprocess.Popen([sys.executable, '-c', child], **pipes); one.stdout.readline()\n"
+        "  try: os.killpg(0, getattr(signal, name)); signal.pause()\n"
+        "  except KeyboardInterrupt: print('heard', one.communicate()[0].strip())\n"
+        "try: os.kill(os.getpid(), signal.SIGINT); signal.pause()\n"
+        "except KeyboardInterrupt: print('afterwards too')\n"
+    ).replace("try: os.kill(", "signals.listen()\ntry: os.kill(")
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), check=False,
+    )  # fmt: skip
+    assert (done.stdout.splitlines(), done.stderr) == (["heard lives", "heard lives", "afterwards too"], "")
+
+
+def test_what_a_library_makes_of_sigterm_is_ctrl_c_and_ends_with_its_block() -> None:
+    def end() -> None:
+        with signals.kept_from_library():
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        end()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def some(broken: Callable[[], UsageError | None] = lambda: None, size: int = 2) -> cluster.Cluster:
+    """A cluster that carries nothing out."""
+    return cluster.Cluster("dask", size, cluster.Terms("", "", "", {}, ""), True, broken=broken)
+
+
+def test_waiting_for_a_cluster_that_is_broken_ends_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "WATCH", 0.01)
+    error = ModuleNotFoundError("No module named 'mine'")
+    said = "cannot begin a task .ModuleNotFoundError: No module named 'mine'"
+    with pytest.raises(UsageError, match=said) as caught, cluster._heard(some(lambda: engines._given_up(error))):
+        time.sleep(30)
+    assert caught.value.__cause__ is error
+
+
+def test_nobody_is_interrupted_once_the_waiting_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "WATCH", 0.01)
+    asked, over, answered = threading.Event(), threading.Event(), threading.Event()
+
+    def late() -> UsageError:
+        asked.set()
+        over.wait(10)
+        answered.set()
+        return cluster.died("too late")
+
+    with cluster._heard(some(late)):
+        assert asked.wait(10)
+    over.set()
+    assert answered.wait(10)
+    time.sleep(0.2)  # an interrupt would come now
+
+
+def test_an_interrupt_that_comes_with_the_end_of_the_waiting_is_the_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "WATCH", 0.01)
+    began, go, real = threading.Event(), threading.Event(), signals.interrupt
+
+    def slowly() -> None:
+        began.set()
+        go.wait(10)
+        real()
+
+    monkeypatch.setattr(signals, "interrupt", slowly)
+
+    def end() -> None:
+        with cluster._heard(some(lambda: cluster.died("gone"))):
+            assert began.wait(10)
+            threading.Timer(0.2, go.set).start()
+
+    with pytest.raises(UsageError, match="workers keep dying .gone"):
+        end()
+
+
+def test_a_user_who_interrupts_the_waiting_is_obeyed() -> None:
+    with pytest.raises(KeyboardInterrupt), cluster._heard(some()):
+        raise KeyboardInterrupt
+
+
+def test_one_process_is_no_processes() -> None:
+    assert some(size=1).line() == "on 1 process of dask, which share the store"
+    assert some(size=2).hands() == "2 processes of dask"
+
+
+def test_new_workers_do_not_ask_for_a_port_that_may_be_taken(recwarn: pytest.WarningsRecorder) -> None:
+    distributed = pytest.importorskip("distributed")
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # it is taken already
+            held.enter_context(socket.create_server(("127.0.0.1", 8787)))
+        client = held.enter_context(engines._own_workers(distributed, 0))
+        held.enter_context(client.cluster)
+    assert [str(one.message) for one in recwarn if "Port" in str(one.message)] == []
+
+
+def test_a_scheduler_that_never_says_a_word_is_one_line(
+    run: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engines, "SILENCE", 0.2)
+    words = (*TINY, "--store", str(run.store), "--out", str(run.out))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        for backend, scheduler in (("dask", f"tcp://{address}"), ("ray", address)):
+            pytest.importorskip({"dask": "distributed"}.get(backend, backend))
+            assert cli.main([*words, "--backend", backend, "--scheduler", scheduler]) == 2
+            last = f"error: the scheduler at {scheduler} does not answer in 0.2 s; check --scheduler"
+            assert capsys.readouterr().err.splitlines()[-1] == last
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), None),
+        (("--backend", "loky", "--jobs", "1"), "tasks go to 1 process of loky on this machine"),
+        (("--backend", "dask", "--jobs", "3"), "tasks go to 3 processes of dask on this machine"),
+        (
+            ("--backend", "ray", "--scheduler", "head:1", "--jobs", "2"),
+            "tasks go to the ray cluster at head:1, which is not asked now; the time is for 2 processes",
+        ),
+    ],
+)
+def test_a_plan_says_where_tasks_would_go_and_asks_nobody(
+    words: tuple[str, ...], said: str | None, run: Place, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for name in ("distributed", "ray"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert cli.main([*TINY, "--dry-run", "--store", str(run.store), *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("tasks go")] == ([said] if said else [])
+    assert engines.foreseen("ray", "", 2, device="cuda", per_gpu=3).endswith(
+        "3 processes of ray for every GPU of this machine"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -270,13 +440,36 @@ def test_processes_share_gpus_in_turn(
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == placed
 
 
-def test_a_process_takes_no_gpu_that_was_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("given", "gpus", "number", "placed"),
+    [
+        ("2,GPU-8f", 2, 3, "GPU-8f"),
+        ("2, 3", 2, 1, "3"),
+        ("0,1,-1", 2, 2, "0"),  # CUDA sees those before the first that is none
+        ("MIG-1/2/0,MIG-1/3/0", 2, 1, "MIG-1/3/0"),
+        ("", 2, 1, ""),
+        ("-1", 2, 1, "-1"),
+        ("5", 1, 1, "5"),
+    ],
+)
+def test_a_process_takes_no_gpu_that_was_not_given(
+    given: str, gpus: int, number: int, placed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(cluster.PLACED, "")
     monkeypatch.delenv(cluster.PLACED)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8f")
-    monkeypatch.setattr(multiprocessing.current_process(), "_name", "LokyProcess-3")
-    cluster.place_on_gpu(2)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-8f"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr(multiprocessing.current_process(), "_name", f"LokyProcess-{number}")
+    cluster.place_on_gpu(gpus)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == placed
+
+
+def test_a_gpu_in_use_before_its_process_is_given_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cluster.PLACED, "")
+    monkeypatch.delenv(cluster.PLACED)
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    with pytest.raises(UsageError, match="uses a GPU when it is imported"):
+        cluster.place_on_gpu(2)
+    assert cluster.PLACED not in os.environ
 
 
 def test_a_task_has_the_surroundings_of_the_command_and_leaves_none(
