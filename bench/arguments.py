@@ -14,6 +14,7 @@ from bench.interface import SCENARIOS, UsageError
 VERBS = ("run", "audit", "tune", "list", "check", "report", "compare", "leaderboard", "store")
 CRITERIA = ("attack", "forget", "test", "cost")  # as in reports.cells, which is slower to import
 CLUSTERS = ("dask", "ray")
+PER_GPU = ("loky", "ray")  # those whose processes share the GPUs of a machine
 BACKENDS = ("local", "loky", *CLUSTERS)
 CELL_FLAGS = ("scenario", "methods", "dataset", "architecture", "width", "recipe", "device", "time_limit")
 RUN_FLAGS = (*CELL_FLAGS, "attacks", "audit", "seeds")

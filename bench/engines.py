@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench import cluster, signals, streams
+from bench.arguments import PER_GPU
 from bench.cluster import Cluster, Terms
 from bench.interface import UsageError
 from bench.store import Store
@@ -22,7 +23,6 @@ from bench.store import Store
 SILENCE = 8  # seconds for a first word of a scheduler
 WAIT = 15  # seconds for a scheduler that speaks, and for its first worker
 PATIENCE = 120  # seconds for another worker when the last one has died
-PER_GPU = ("loky", "ray")  # those whose processes share the GPUs of a machine
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # of gRPC, which Ray speaks
 Joined = tuple[Cluster, dict[str, Any]]  # with what joblib is told
 
@@ -46,6 +46,8 @@ def join(backend: str, scheduler: str, jobs: int, folder: Path, *, device: str, 
 
     terms = cluster.terms_of(Store(folder))
     on_gpu = device.startswith("cuda")
+    if per_gpu > 1 and not on_gpu:
+        raise UsageError(f"--per-gpu shares GPUs among processes, but the device is {device}; add --device cuda")
     with (
         signals.kept_from_children(),
         JOINS[backend](scheduler, jobs, terms, per_gpu if on_gpu else 0) as (found, settings),
@@ -84,8 +86,6 @@ def _gpus() -> int:
 @contextlib.contextmanager
 def _dask(scheduler: str, jobs: int, terms: Terms, per_gpu: int) -> Iterator[Joined]:
     """The workers of a Dask scheduler, or `jobs` new ones."""
-    if per_gpu > 1:
-        raise UsageError("--per-gpu does not go with --backend dask; start so many Dask workers for every GPU")
     distributed = _required("distributed", "dask")
     for handler in logging.getLogger("distributed").handlers:
         handler.addFilter(lambda record: not signals.ending())  # what ends then was told to end
@@ -206,7 +206,8 @@ def _required(module: str, extra: str) -> Any:
 def _require_voice(scheduler: str, greeting: bytes = b"") -> None:
     """Refuse what takes a connection and then says nothing, for which the libraries wait up to minutes.
 
-    A Dask scheduler speaks first, one of Ray answers a greeting. Everything else is for the library to tell.
+    A Dask scheduler speaks first, one of Ray answers a greeting. Everything else is for the library to tell, but that
+    nobody is there, for which Ray waits minutes and does not hear of signals; Dask waits for one that is starting.
     """
     place = urlsplit(scheduler if "//" in scheduler else f"tcp://{scheduler}")
     with contextlib.suppress(OSError, ValueError):  # no address, nobody there, or a name that is none
@@ -220,6 +221,9 @@ def _require_voice(scheduler: str, greeting: bytes = b"") -> None:
             raise UsageError(
                 f"the scheduler at {scheduler} does not answer in {SILENCE} s; check --scheduler"
             ) from None
+        except OSError as error:
+            if greeting:
+                raise UsageError(f"nobody answers at {scheduler} ({error}); check --scheduler") from error
 
 
 @contextlib.contextmanager

@@ -64,7 +64,7 @@ def held() -> Iterator[None]:
         yield
     finally:
         _holding.pop()
-    if _first != before and threading.current_thread() is threading.main_thread():
+    if _first != before and not _holding and threading.current_thread() is threading.main_thread():
         raise KeyboardInterrupt
 
 

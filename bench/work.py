@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import program, streams
-from bench.arguments import CELL_FLAGS, CLUSTERS, RUN_FLAGS, retyped
+from bench.arguments import CELL_FLAGS, CLUSTERS, PER_GPU, RUN_FLAGS, retyped
 from bench.interface import UsageError
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -173,6 +173,9 @@ def prepare(chosen: argparse.Namespace) -> None:
         raise UsageError(f"--scheduler goes with --backend {' or '.join(CLUSTERS)}, not with {chosen.backend}")
     if chosen.per_gpu < 1:
         raise UsageError(f"--per-gpu must be at least 1, got {chosen.per_gpu}")
+    if chosen.per_gpu > 1 and chosen.backend not in PER_GPU:
+        others = "; start so many Dask workers for every GPU" if chosen.backend == "dask" else ""
+        raise UsageError(f"--per-gpu goes with --backend {' or '.join(PER_GPU)}, not with {chosen.backend}{others}")
     if chosen.data_dir:
         os.environ["UNLEARNING_DATA"] = str(chosen.data_dir)  # for worker processes too
     if chosen.download:

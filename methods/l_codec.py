@@ -28,8 +28,9 @@ class LCodec(Method):
     without the examples; the others do not move. A step that costs more than `max_drop` points of validation accuracy,
     in class removal on the classes that stay, is not taken. With `epsilon` set, normal noise of the paper's size for
     (epsilon, delta) is added once, after the last step of a request, to all that moved in it or before it, for all
-    examples that have gone until then; noise that costs more than `max_drop` undoes the request. It grows with the
-    inverse cube of the ridge and, at the authors' values, buries small models.
+    examples that have been taken back until then; every request spends (epsilon, delta) anew. Noise that costs more
+    than `max_drop` undoes the request. It grows with the inverse cube of the ridge and, at the authors' values, buries
+    small models.
 
     Notes: `channels`, how many were selected on average; `skipped`, steps not taken. Status `partly`: some were not,
     and their examples are still in the model; `refused`: none was.
@@ -72,7 +73,7 @@ class LCodec(Method):
         if not self.iterations:
             return Unlearned(model.eval())
         start, right = Linearized(model), self._right(model.eval(), data, ctx)
-        moved, counts, skipped = torch.zeros_like(start.flat), [], 0
+        moved, taken, counts, skipped = torch.zeros_like(start.flat), 0, [], 0
         groups = data.forget.rows.split(self.group)
         for rows in groups:
             line, part = Linearized(model), data.forget.only(rows)
@@ -83,9 +84,9 @@ class LCodec(Method):
                 line.put(line.flat)
                 skipped += 1
             else:
-                right, moved = after, torch.maximum(moved, mask)
+                right, moved, taken = after, torch.maximum(moved, mask), taken + len(part)
             counts.append(count)
-        state = self._noise(Linearized(model), moved, data, ctx)
+        state = self._noise(Linearized(model), moved, taken, len(data.retain), ctx)
         if state and 100 * (right - self._right(model, data, ctx)) > self.max_drop:
             start.put(start.flat)
             state, skipped = None, len(groups)
@@ -120,13 +121,16 @@ class LCodec(Method):
                     weights[f"{name}.{kind}"][channel] = 1
         return torch.cat([weights[name].flatten() for name in line.names]), len(chosen)
 
-    def _noise(self, line: Linearized, moved: Tensor, data: DataView, ctx: Context) -> State | None:
-        """Add the noise; what moved up to now, by this request or one before, and how many examples went."""
-        if self.epsilon is None:
+    def _noise(self, line: Linearized, moved: Tensor, taken: int, retained: int, ctx: Context) -> State | None:
+        """Add the noise; what moved up to now, by this request or one before, and how many examples went.
+
+        Nothing of both where this request took none back.
+        """
+        if self.epsilon is None or not taken:
             return None
         moved = torch.maximum(moved, ctx.state.get("moved", moved).to(moved.device))
-        gone = len(data.forget) + int(ctx.state.get("gone", 0))
-        sensitivity = 2 * 0.25 * gone**2 / ((gone + len(data.retain)) ** 2 * self.ridge**3)
+        gone = taken + int(ctx.state.get("gone", 0))
+        sensitivity = 2 * 0.25 * gone**2 / ((gone + retained) ** 2 * self.ridge**3)
         size = sensitivity / self.epsilon * math.sqrt(2 * math.log(1.25 / self.delta))
         drawn = torch.randn(len(moved), generator=ctx.generator, dtype=moved.dtype)
         line.put(line.flat + size * moved * drawn.to(moved.device))

@@ -45,7 +45,7 @@ READ = (
     "S whole training set for statistics in prepare, C the forget set with its true labels."
 )
 LEAGUES = (
-    "Lines in italics part the methods by what they may read, the most of it named. Who reads other things "
+    "Lines in italics part the methods by the most that they may read. Who reads other things "
     "has another task: compare within a group."
 )
 EVEN = (

@@ -25,7 +25,9 @@ FEW = 6  # names with numbers that can still be read in a sentence
 
 def numbered(pairs: Sequence[tuple[str, str]]) -> str:
     """Names with their numbers, `a (1) and b (2)`; of many, the names alone, as the numbers stand in the tables."""
-    return listed([f"{name}{' ' if number else ''}{number}" if len(pairs) <= FEW else name for name, number in pairs])
+    if len(pairs) > FEW:
+        return f"{listed([name for name, _ in pairs])} (numbers in the tables)"
+    return listed([f"{name} {number}".rstrip() for name, number in pairs])
 
 
 def row_name(run: Mapping[str, Any], method: str) -> str:

@@ -354,6 +354,13 @@ def test_a_scheduler_that_never_says_a_word_is_one_line(
             assert capsys.readouterr().err.splitlines()[-1] == last
 
 
+def test_where_nobody_listens_ray_is_not_waited_for(run: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray")
+    words = (*TINY, "--store", str(run.store), "--out", str(run.out), "--backend", "ray")
+    assert cli.main([*words, "--scheduler", "127.0.0.1:1"]) == 2
+    assert "nobody answers at 127.0.0.1:1 (" in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -387,6 +394,9 @@ def test_a_plan_says_where_tasks_would_go_and_asks_nobody(
         (("--backend", "loky", "--scheduler", "x"), "--scheduler goes with --backend dask or ray"),
         (("--backend", "dask", "--scheduler", "nonsense://x"), "the scheduler at nonsense://x does not answer"),
         (("--backend", "dask", "--scheduler", "tcp://127.0.0.1:1"), "the scheduler at tcp://127.0.0.1:1 does not"),
+        (("--per-gpu", "2"), "--per-gpu goes with --backend loky or ray, not with local"),
+        (("--backend", "dask", "--per-gpu", "2"), "not with dask; start so many Dask workers for every GPU"),
+        (("--backend", "loky", "--per-gpu", "2"), "but the device is cpu; add --device cuda"),
     ],
 )
 def test_a_scheduler_that_cannot_be_is_one_line(

@@ -192,6 +192,24 @@ def test_what_some_steps_did_not_take_back_is_told(
     assert (done.status, done.notes["skipped"]) == ("partly", 1)
 
 
+@pytest.mark.parametrize(("after", "some"), [([0.9, 0.2, 0.88, 0.88], True), ([0.2, 0.2, 0.2, 0.2], False)])
+def test_noise_is_for_what_was_taken_back(
+    view: View, context: Make, monkeypatch: pytest.MonkeyPatch, trained: nn.Module, after: list[float], some: bool
+) -> None:
+    """In groups of 20, of which some are not: the others, and 5 of the request before, have noise."""
+    told = iter([0.9, *after])
+    monkeypatch.setattr(l_codec, "accuracy", lambda *args, **rest: next(told))
+    ctx, count = context(), len(view().forget)
+    ctx.state = {"gone": torch.tensor([5]), "moved": torch.ones(len(flat(trained)))}
+    done = LCodec(group=20, epsilon=1e6).unlearn(copy.deepcopy(trained), view(), ctx)
+    taken = [min(20, count - 20 * at) for at in range(-(-count // 20))]
+    if not some:
+        assert done.status == "refused" and done.state is None
+        assert torch.equal(flat(done.model), flat(trained))
+    else:
+        assert done.status == "partly" and int(done.state["gone"]) == 5 + count - taken[1]
+
+
 def test_noise_is_added_once_for_all_that_have_gone(
     view: View, context: Make, monkeypatch: pytest.MonkeyPatch, trained: nn.Module
 ) -> None:
