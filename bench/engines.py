@@ -172,7 +172,7 @@ def _ray(scheduler: str, jobs: int, terms: Terms, per_gpu: int) -> Iterator[Join
     where = {"address": scheduler} if scheduler else {"num_cpus": jobs, "include_dashboard": False}
     try:
         with _answering(scheduler):
-            with signals.kept_from_library():
+            with signals.held(), signals.kept_from_library():  # half started, it may crash when Python ends
                 ray.init(**where, log_to_driver=False, logging_level="error")
             resources = ray.cluster_resources()
             size = int(resources.get("GPU", 0)) * per_gpu or int(resources.get("CPU", 0))
