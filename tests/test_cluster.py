@@ -30,6 +30,12 @@ from bench.store import Damaged, Store
 BIN = Path(sys.executable).parent
 
 
+@pytest.fixture(autouse=True)
+def not_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test before, in this process, may have been interrupted."""
+    monkeypatch.setattr(signals, "_first", [])
+
+
 @dataclasses.dataclass
 class Dask:
     """A scheduler and its workers, each a process of its own, as on machines of their own."""
@@ -237,16 +243,16 @@ def test_a_signal_to_all_processes_is_one_line_with_nobody_left(run: Place, back
 
 def test_only_the_command_itself_hears_a_signal_to_all_its_processes() -> None:
     script = (
-        "import os, signal, subprocess, sys; from bench import signals; signals.listen()\n"
+        "import os, signal, subprocess, sys, time; from bench import signals; signals.listen()\n"
         "child = 'import sys; print(1, flush=True); sys.stdin.read(); print(\"lives\")'\n"
         "for name in ('SIGINT', 'SIGHUP'):\n"
         " signals.listen()\n"
         " with signals.kept_from_children():\n"
         "  pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}\n"
         "  one = subprocess.Popen([sys.executable, '-c', child], **pipes); one.stdout.readline()\n"
-        "  try: os.killpg(0, getattr(signal, name)); signal.pause()\n"
+        "  try: os.killpg(0, getattr(signal, name)); time.sleep(30)\n"
         "  except KeyboardInterrupt: print('heard', one.communicate()[0].strip())\n"
-        "try: os.kill(os.getpid(), signal.SIGINT); signal.pause()\n"
+        "try: os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
         "except KeyboardInterrupt: print('afterwards too')\n"
     ).replace("try: os.kill(", "signals.listen()\ntry: os.kill(")
     done = subprocess.run(
