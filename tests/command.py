@@ -36,8 +36,8 @@ class Finished:
         return lines[0]
 
 
-def _hear(*, deaf: bool) -> None:
-    """Hear Ctrl-C, or not, and a closed terminal, which tests that run under `nohup` do not."""
+def hear(*, deaf: bool = False) -> None:
+    """Hear Ctrl-C, or not, and a closed terminal, which processes of tests that run under `nohup` do not."""
     signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
@@ -71,7 +71,7 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=functools.partial(_hear, deaf=deaf),
+            preexec_fn=functools.partial(hear, deaf=deaf),
         )
 
     def call(self, *words: str) -> Finished:

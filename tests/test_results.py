@@ -91,6 +91,6 @@ def test_kept_tables_are_what_report_makes_of_the_records(folder: Path, tmp_path
     assert text == (folder / "table.md").read_text()
     assert bool(pack.reproduces(results)) == (folder / "paper.md").exists()
     if (folder / "paper.md").exists():
-        shutil.copytree(folder, tmp_path / folder.name)
+        shutil.copytree(folder, tmp_path / folder.name, ignore=shutil.ignore_patterns("*.md"))
         reports.build(tmp_path / folder.name)
         assert (tmp_path / folder.name / "paper.md").read_text() == (folder / "paper.md").read_text()

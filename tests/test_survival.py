@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import resource
 import shutil
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from command import ROOT, TINY, Finished, FinishedRun, Place, numbers
+from command import ROOT, TINY, Finished, FinishedRun, Place, hear, numbers
 
 from bench import cli, housekeeping, records, refusals, whole
 from bench.store import Store
@@ -336,7 +335,7 @@ def test_a_second_signal_ends_what_does_not_end(tmp_path: Path) -> None:
     )
     with subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # however the tests run
+        preexec_fn=hear,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         for pause in (0.0, 0.7):
@@ -362,7 +361,9 @@ def test_a_signal_is_heard_whatever_is_being_done(name: str) -> None:
         "except KeyboardInterrupt:\n print('heard')\n"
         "with signals.held(): print('once')"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, preexec_fn=hear
+    )
     assert (done.stdout.split(), done.stderr) == (["heard", "held", "heard", "once"], "")
 
 
