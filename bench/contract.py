@@ -95,7 +95,8 @@ def leaves_no_trace(probe: Probe) -> None:
     model = probe.run().model
     if not np.array_equal(before, probe.dataset.train_x):
         raise Broken("changes the training images in place")
-    hooked = [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks]
+    own = _hooks(probe.original)
+    hooked = [module for module in model.modules() if not _hooks(module) <= own]
     if hooked:
         raise Broken(f"leaves a hook on {type(hooked[0]).__name__}")
     frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
@@ -226,6 +227,11 @@ def double() -> Iterator[None]:
     finally:
         torch.set_default_dtype(before)
         torch.set_num_threads(threads)
+
+
+def _hooks(module: nn.Module) -> set[object]:
+    held = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+    return {hook for hooks in held for hook in hooks.values()}
 
 
 def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

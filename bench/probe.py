@@ -1,4 +1,7 @@
-"""The tiny problem on which contract tests try a method: four digits, 96 training images, a narrow net, float64."""
+"""The tiny problem on which contract tests try a method: four digits, 96 training images, a narrow net, float64.
+
+The images have three channels, and the net turns them channels-last, as it is with photographs.
+"""
 
 from __future__ import annotations
 
@@ -109,9 +112,10 @@ def _data() -> Dataset:
     for part, most in (("train", PER_CLASS), ("validation", 15), ("test", 15)):
         labels = digits.labels(part)
         chosen = np.sort(np.concatenate([np.flatnonzero(labels == c)[:most] for c in range(CLASSES)]))
-        changes |= {f"{part}_x": digits.images(part)[chosen], f"{part}_y": labels[chosen]}
-    names = digits.class_names[:CLASSES]
-    return dataclasses.replace(digits, name="contract", class_names=names, **changes)  # type: ignore[arg-type]
+        in_color = digits.images(part)[chosen].repeat(3, axis=1)
+        changes |= {f"{part}_x": in_color, f"{part}_y": labels[chosen]}
+    names, mean, std = digits.class_names[:CLASSES], digits.mean * 3, digits.std * 3
+    return dataclasses.replace(digits, name="contract", class_names=names, mean=mean, std=std, **changes)  # type: ignore[arg-type]
 
 
 def _narrow(channels: int, size: int, classes: int) -> nn.Module:
@@ -119,7 +123,8 @@ def _narrow(channels: int, size: int, classes: int) -> nn.Module:
 
 
 def _build(seed: int) -> nn.Module:
-    return training.new_model(_narrow, _data(), seed)
+    model = training.new_model(_narrow, _data(), seed)
+    return training.channels_last(model, torch.zeros(2, *_data().train_x.shape[1:]))
 
 
 @functools.cache

@@ -106,13 +106,13 @@ def maker(build: Build, dataset: Dataset, device: str) -> Callable[[int], nn.Mod
     def make(seed: int) -> nn.Module:
         with loop.seeded(seed, device):
             model = build(channels, size, classes).to(device)
-        return model if size < SMALL else _channels_last(model, torch.zeros(2, channels, size, size, device=device))
+        return model if size < SMALL else channels_last(model, torch.zeros(2, channels, size, size, device=device))
 
     return make
 
 
 @torch.no_grad()
-def _channels_last(model: nn.Module, x: Tensor) -> nn.Module:
+def channels_last(model: nn.Module, x: Tensor) -> nn.Module:
     """The model, turning its inputs channels-last, unless its forward function cannot work with that.
 
     Its weights stay as they are: whoever flattens them with `view` need not know.
@@ -127,7 +127,10 @@ def _channels_last(model: nn.Module, x: Tensor) -> nn.Module:
 
 
 def _turn(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
+    try:
+        return (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
+    except RuntimeError:  # inside vmap; the order in memory changes no number
+        return inputs
 
 
 def evaluate(model: nn.Module, dataset: Dataset, device: str = "cpu", size: int = 512) -> Outputs:
