@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench import training, tuning, unlearning
+from bench import ledger, training, tuning, unlearning
 from bench.dataview import OPENS
 from bench.interface import SCENARIOS, Method, Need, UndeclaredRead
 from bench.probe import Broken, Probe, finite_outputs, logits_of
@@ -195,7 +194,7 @@ TESTS: tuple[Callable[[Probe], None], ...] = (
 
 def check(name: str, cls: type[Method]) -> Iterator[Result]:
     """Run every contract test on a method class; a test that raises has failed, and says why."""
-    gc.freeze()  # every run begins with a collection, which need not search what the imports left
+    ledger.settle()
     with double():
         probe = Probe(name, cls)
     for test in TESTS:

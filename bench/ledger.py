@@ -15,6 +15,13 @@ from torch.utils._pytree import tree_leaves
 T = TypeVar("T")
 
 
+def settle() -> None:
+    """Collect garbage, and spare later collections the search of what lives now: imports, data, models."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
 def timed(work: Callable[[], T], device: str) -> tuple[T, float]:
     """Run `work` alone and return its result and its wall seconds, the device's pending work included."""
     gc.collect()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import platform
 import sys
@@ -116,7 +115,6 @@ class MethodRunner:
         # Where one training takes minutes, a run that is not timed costs too much, and a warm-up changes nothing.
         meta = store.meta("model", plan.originals[-1].key)
         self.slow = bool(meta["seconds"] > REHEARSE_BELOW)
-        gc.freeze()  # what the imports left need not be searched before every timed run
 
     def row(self, row: Row, known: Mapping[str, Failure] = NONE, *, wait: bool = True) -> dict[str, Failure]:
         """Run what the store lacks of one row; returns why runs failed, by their keys, aside from those `known`.
@@ -214,6 +212,7 @@ class MethodRunner:
             return
         self.warm.add(row.name)
         meter = ledger.meter(self.setting.device)
+        ledger.settle()  # the last method's imports too: the meter collects at every new peak
         with contextlib.suppress(Exception):  # the timed run will raise it again
             work(meter)
             if wanted:

@@ -103,6 +103,7 @@ def measure(dataset: Dataset, recipe: Recipe) -> Callable[[str], int]:
         method = registry.load("methods", name)()
         run = {"state": {}, "seed": 1, "original_seed": 0}
         meter = ledger.PeakMemory()
+        ledger.settle()
         unlearning.unlearn(setting, name, method, model, request, meter=meter, **run)
         return meter.peak
 
