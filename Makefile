@@ -19,14 +19,14 @@ demo: setup
 	$(BIN)/python run_benchmark.py --scenario class_removal --methods pgu,scrub
 
 test: setup
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: setup
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # Kills, full disks, hostile files, bad input: what must not lose or run anything. `make test` runs the quick ones too.
 test-hard: setup
-	$(BIN)/python -m pytest -n 2 -m hard
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m hard
 
 lint: setup check-docs
 	$(BIN)/ruff check .

@@ -38,6 +38,7 @@ def test_documents_of_kept_results_have_nothing_too_wide(folder: Path, tmp_path:
 
 
 @needs_tex
+@pytest.mark.slow
 def test_tables_of_kept_results_fit_pages_of_two_columns(tmp_path: Path) -> None:
     found = [load(folder) for folder in KEPT]
     parts = [latex.tables_file(one, [*tables.build(one), *against.tables([one])]) for one in found]

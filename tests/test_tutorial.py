@@ -67,7 +67,7 @@ def _require_rows(table: Table, folder: Path) -> None:
         assert any(agree(shown, row) for row in made), f"{table.file} has no row {shown}"
 
 
-@pytest.mark.parametrize(("chapter", "commands"), [("method", 3), ("dataset", 6)])
+@pytest.mark.parametrize(("chapter", "commands"), [("method", 3), pytest.param("dataset", 6, marks=pytest.mark.slow)])
 def test_chapters_for_authors_do_what_they_say_with_few_models(chapter: str, commands: int, tmp_path: Path) -> None:
     assert follow(chapter, tmp_path, tiny=True) == commands
 
