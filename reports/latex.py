@@ -120,7 +120,7 @@ def _pages(layout: Layout, heights: Sequence[int], letters: int) -> list[range]:
         needed = (height + bool(layout.leagues[line])) * len(layout.panels)
         if needed > left and line > starts[-1]:
             starts.append(line)
-            left = room
+            left = room - (any(layout.leagues) and not layout.leagues[line]) * len(layout.panels)
         left -= needed
     return [range(*ends) for ends in pairwise([*starts, len(heights)])]
 
@@ -138,12 +138,14 @@ def _provenance(run: Mapping[str, Any]) -> list[str]:
 
 
 def _float(layout: Layout, head: Sequence[str], lines: range) -> str:
+    leagues = [*layout.leagues]
+    leagues[lines.start] = next(filter(None, reversed(leagues[: lines.start + 1])), "")  # said again on a new page
     return "\n".join([
         rf"\begin{{{layout.environment}}}[tbp]",
         rf"\centering{layout.size}\setlength{{\tabcolsep}}{{{layout.space}pt}}",
         columns.SETUP + r"\setlength{\belowcaptionskip}{4pt}",  # the classes' own is often 0
         *head,
-        "\n\n\\medskip\n".join(_tabular(panel, lines, layout.leagues) for panel in layout.panels),
+        "\n\n\\medskip\n".join(_tabular(panel, lines, leagues) for panel in layout.panels),
         rf"\end{{{layout.environment}}}",
     ])  # fmt: skip
 

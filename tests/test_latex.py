@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -146,6 +147,18 @@ def test_a_table_takes_the_room_that_it_needs() -> None:
     assert long.count(r"\label") == 1
     assert long.count("(continued)") == long.count(r"\begin{table}") - 1 == 1
     assert long.count("m & 0.50") == 100
+
+
+def test_a_league_that_goes_over_a_page_is_named_on_each() -> None:
+    table = _table(2, 100)
+    rows = [
+        dataclasses.replace(row, league="first" if place < 20 else "second") for place, row in enumerate(table.rows)
+    ]
+    text = latex.table_environment(dataclasses.replace(table, rows=rows), RUN, {})
+    pages = text.split(r"\end{table}")[:-1]
+    named = [re.findall(r"\\itshape (\w+)", page) for page in pages]
+    assert named == [["first", "second"], ["second"]]
+    assert pages[1].index("second") < pages[1].index("m & 0.50")
 
 
 def test_a_gap_stays_with_what_it_is_a_gap_of() -> None:
