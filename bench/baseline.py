@@ -201,17 +201,28 @@ def _compared(metric: str) -> bool:
 
 
 def _summaries(results: records.Results) -> Iterator[Number]:
-    """The summaries that are compared; the pool's `_sd` records are in its intervals already."""
+    """The summaries that are compared; the pool's `_sd` records are the spreads of its numbers."""
     samples = {(r.step, r.part): r.n for r in results.records if r.seed != "all" and r.metric.startswith("error")}
-    repeats = _by_repeat(results)
+    repeats, deviations = _by_repeat(results), _deviations(results)
     for r in results.records:
         if r.seed != "all" or not _compared(r.metric) or (r.method == POOL and r.metric.endswith("_sd")):
             continue
         own = repeats.get((r.method, r.step, r.part, r.metric), {})
+        told = deviations.get((r.step, r.part, r.metric)) if r.method == POOL else None
         spread = statistics.sd([*own.values()]) if own and not r.metric.startswith("attack_") else _interval_sd(r)
+        spread = spread if told is None else told
         parts = (r.part, "retained_test", "test") if r.part == "unseen" else (r.part,)  # `unseen` is of the test data
         size = next((samples[r.step, part] for part in parts if (r.step, part) in samples), 0)
         yield Number(r.method, r.step, r.part, r.metric, r.value, spread, r.n, size, r.status)
+
+
+def _deviations(results: records.Results) -> dict[tuple[int, str, str], float]:
+    """The spreads of the pool's numbers by step, part and metric; an interval that ends at 0 tells less than these."""
+    return {
+        (r.step, r.part, r.metric.removesuffix("_sd")): r.value
+        for r in results.records
+        if r.method == POOL and r.metric.endswith("_sd")
+    }
 
 
 def _interval_sd(record: Record) -> float:

@@ -142,8 +142,9 @@ def _joined(*statuses: str) -> str:
 def reference_records(case: Case, reference: Reference, *, original_error: float = math.nan) -> list[Record]:
     """Method `reference`: the mean over the retrained models with its t-interval, and their spread as `<metric>_sd`.
 
-    Distances are floors, retrained versus retrained: between disjoint pairs of neighbors in the pool, which are
-    independent draws (`n` counts pairs); the class shift is that of each model from the mean of all others.
+    Intervals end where the metric's range ends. Distances are floors, retrained versus retrained: between disjoint
+    pairs of neighbors in the pool, which are independent draws (`n` counts pairs); the class shift is that of each
+    model from the mean of all others.
 
     Args:
         original_error: as in `measure`.
@@ -173,6 +174,8 @@ def _leave_one_out_shift(shares: np.ndarray) -> np.ndarray:
 
 def _spread(case: Case, metric: str, part: str, values: np.ndarray, status: str) -> list[Record]:
     mean, low, high, n = statistics.mean_interval(values)
+    least, most = _range(metric, math.nan)
+    low, high = max(low, least), min(high, most)
     place = ("reference", "all", case.request.step, part)
     reason = status if n else _joined(status, "undefined" if metric == "restored" else "empty")
     return [

@@ -385,6 +385,16 @@ def test_reference_records_hold_means_spreads_and_floors() -> None:
         assert records["predicted_share:ant", part].value == pytest.approx(shares[:, 0].mean())
 
 
+def test_intervals_of_the_pool_end_where_a_metric_can_go_no_further() -> None:
+    case, reference, _ = setting("class_removal", models=4)
+    two = replace(reference, log_entropy=reference.log_entropy * np.array([[1.0], [1.0], [1.0], [9.0]]))
+    records = {(r.metric, r.part): r for r in readouts.reference_records(case, two)}
+    floor, spread = records["log_entropy_w1", "forget"], records["log_entropy_w1_sd", "forget"]
+    assert floor.n == 2 and floor.value < spread.value, "two pairs far apart: the interval would go below 0"
+    assert floor.low == 0 < floor.value < floor.high
+    assert records["log_entropy_ks", "forget"].high <= 1
+
+
 def test_reference_survives_a_diverged_model_and_refuses_an_empty_pool() -> None:
     case, _, data = setting("class_removal")
     pool = [outputs(data, seed) for seed in range(5)]

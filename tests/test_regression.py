@@ -162,6 +162,16 @@ def test_one_repeat_has_no_spread_or_borrows_it(tmp_path: Path) -> None:
     assert "attack_auc" in [one.metric for one in far]
 
 
+def test_the_pools_spread_is_that_of_its_models_where_an_interval_ends_at_zero(tmp_path: Path) -> None:
+    place = ("reference", "all", 0, "forget")
+    floor = Record(*place, "log_entropy_w1", 0.44, 0.0, 4.03, 2)
+    spread = Record(*place, "log_entropy_w1_sd", 0.4, n=2)
+    run = dataclasses.replace(results(1), records=[floor, spread])
+    baselines.write(run, tmp_path / "baseline.json")
+    [kept] = baselines.read(tmp_path / "baseline.json").numbers.values()
+    assert kept.sd == 0.4
+
+
 def test_where_nothing_has_a_spread_nothing_can_be_judged(tmp_path: Path) -> None:
     run = results(1, repeats=1)
     alone = dataclasses.replace(run, records=[r for r in run.records if r.method != "reference"])
