@@ -89,7 +89,7 @@ def verify(store: Store) -> tuple[str, int]:
         except Damaged:
             damaged += (store.folder / ASIDE / f"{one.key}.safetensors").is_file()  # or else it was removed meanwhile
     left = _useless(store, remove=False)
-    useless = f"; prune removes {left} useless files" if left else ""
+    useless = f"; prune removes {_files(left)}" if left else ""
     return f"{len(found)} entries read, {damaged} damaged{useless}", damaged
 
 
@@ -124,7 +124,7 @@ def prune(store: Store, keep: Sequence[str], *, dry_run: bool) -> str:
     except OSError as error:
         raise UsageError(f"cannot remove from the store {store.folder}: {error.strerror}") from error
     verb = "would remove" if dry_run else "removed"
-    useless = f", and {left} useless files" if left else ""
+    useless = f", and {_files(left)}" if left else ""
     return f"{verb} {len(gone)} of {len(found)} entries, {memory(_bytes(gone))}{useless}"
 
 
@@ -157,6 +157,10 @@ def _needed(results: Path) -> set[tuple[str, str]]:
             raise UsageError(f"{folder} does not note its entries, being of an earlier version; run its command again")
         found |= {(kind, key) for kind, keys in noted.items() for key in keys}
     return found
+
+
+def _files(useless: int) -> str:
+    return f"{useless} useless file{'' if useless == 1 else 's'}"
 
 
 def _useless(store: Store, *, remove: bool) -> int:

@@ -70,9 +70,9 @@ def test_verify_names_what_is_damaged_and_leaves_ages_alone(store: Store, call: 
     assert [one.used for one in housekeeping.entries(store)] == ages, "or prune would keep all that was verified"
     path = store.path("audit", key(number=3))
     path.write_bytes(path.read_bytes()[:-8] + b"12345678")
-    assert call("verify", code=1) == "5 entries read, 1 damaged; prune removes 1 useless files\n"
+    assert call("verify", code=1) == "5 entries read, 1 damaged; prune removes 1 useless file\n"
     assert left(store) == [0, 1, 2, 4]
-    assert call("verify") == "4 entries read, 0 damaged; prune removes 1 useless files\n"
+    assert call("verify") == "4 entries read, 0 damaged; prune removes 1 useless file\n"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_prune_removes_what_killed_processes_left_and_not_what_is_being_written(
         path.write_bytes(b"half")
     with new.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # as its writer does
-        assert call("prune", "--keep", "9d").endswith("removed 0 of 5 entries, 0 B, and 1 useless files\n")
+        assert call("prune", "--keep", "9d").endswith("removed 0 of 5 entries, 0 B, and 1 useless file\n")
     assert (old.exists(), new.exists()) == (False, True)
 
 
