@@ -18,6 +18,7 @@ from reports.numbers import MISSING, REFERENCE, Numbers, fixed, mean_sd, seconds
 
 SOURCE = Path(__file__).with_name("paper.toml")
 NOT_RUN = "not run"
+LEFT_OUT = "not among the methods of this run"
 UNPRINTED = "–"  # where the paper has no number
 RATIO, RATIO_DIGITS = "time ÷ retraining", 3
 
@@ -129,9 +130,14 @@ def _has_deviation(row: Mapping[str, Any]) -> bool:
 
 
 def odd(run: Mapping[str, Any], numbers: Numbers, method: str) -> str:
-    """What was odd about some runs of a method that has numbers; `ok` for any other, whose cells say why."""
+    """What was odd about some runs of a method that has numbers, or that there was none of it.
+
+    `ok` for one that failed or was skipped, whose cells say why.
+    """
     entry = next((entry for entry in run["methods"] if entry["name"] == method), None)
-    return words.status(run, entry, numbers) if entry is not None and entry["status"] == "ok" else "ok"
+    if entry is None:
+        return LEFT_OUT
+    return words.status(run, entry, numbers) if entry["status"] == "ok" else "ok"
 
 
 def beside(
