@@ -13,12 +13,13 @@ from reports.tex import escape, width
 SETUP = (
     r"\sisetup{group-digits=integer,group-separator={,},group-minimum-digits=4,input-ignore={,},retain-explicit-plus}"
 )
-_NUMBER = r"[+−]?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?"
+_NUMBER = r"[+−]?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?(?:e[0-9]+)?"
 NUMBER = re.compile(rf"(?<![\w.]){_NUMBER}(?!\w)")  # not a part of a name
 UNCERTAIN = re.compile(rf"({_NUMBER}) ± ({_NUMBER})")
 LEADING = re.compile(rf"((?:< )?{_NUMBER})(.*)", re.DOTALL)
 UNIT = re.compile(" ?[A-Za-z]")
 DIGIT, POINT, SIGN = 0.5, 0.27, 0.72  # widths in em
+TIMES = 2.0  # that of `x 10`
 GAP = 0.5  # em between a number and what follows it
 
 
@@ -129,15 +130,17 @@ def _format(numbers: Sequence[str]) -> tuple[str, float]:
     """The room that numbers need, as siunitx wants to be told and as a width in em."""
     sign, less = any(n.lstrip("< ")[0] in "+−" for n in numbers), any(n.startswith("<") for n in numbers)
     whole, decimals = max(map(_digits, numbers)), max(map(_decimals, numbers))
-    shape = f"{'<' * less}{'+' * sign}{whole}.{decimals}"
-    return shape, SIGN * (sign + less) + DIGIT * (whole + decimals) + POINT * (decimals > 0)
+    exponent = max(len(number.partition("e")[2]) for number in numbers)
+    shape = f"{'<' * less}{'+' * sign}{whole}.{decimals}" + f"e{exponent}" * (exponent > 0)
+    room = SIGN * (sign + less) + DIGIT * (whole + decimals) + POINT * (decimals > 0)
+    return shape, room + (TIMES + DIGIT * exponent) * (exponent > 0)
 
 
 def _digits(number: str) -> int:
     """Digits before the point; separators, which siunitx makes no room for, count as one."""
-    whole = number.lstrip("<+− ").split(".")[0]
+    whole = re.split("[.e]", number.lstrip("<+− "))[0]
     return len(whole.replace(",", "")) + ("," in whole)
 
 
 def _decimals(number: str) -> int:
-    return len(number.partition(".")[2])
+    return len(number.partition("e")[0].partition(".")[2])

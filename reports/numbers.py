@@ -11,6 +11,7 @@ from bench.interface import Record
 
 REFERENCE = "reference"  # the pool of retrained models, as the records call it
 MISSING = "n/a"
+LARGE = 1e6  # numbers from which on all digits before the point say less than their number
 TOLERANCE = 1e-9  # a gap this small is rounding of a mean, not a difference
 PAPERS_ATTACK = "shadow_xgboost"
 FORMER = {"attack_auc": f"attack_auc:{PAPERS_ATTACK}"}  # what records of older runs call a metric
@@ -102,9 +103,14 @@ class Numbers:
 
 
 def fixed(value: float, digits: int = 2, *, signed: bool = False) -> str:
-    """A number with a fixed number of decimals, a real minus sign, no negative zero; `n/a` for NaN."""
+    """A number with a fixed number of decimals, a real minus sign, no negative zero; `n/a` for NaN.
+
+    From a million on, as what a model that blew up gives, `1.62e16`.
+    """
     if math.isnan(value):
         return MISSING
+    if LARGE <= abs(value) < math.inf:
+        return f"{value:{'+' if signed else ''}.2e}".replace("e+", "e").replace("e0", "e").replace("-", "−")
     rounded = round(value, digits) + 0.0
     return f"{rounded:{'+' if signed else ''},.{digits}f}".replace("-", "−")
 

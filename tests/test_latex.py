@@ -100,6 +100,8 @@ def test_what_follows_a_number_keeps_its_place() -> None:
     ]
     assert columns.column(["0.80*", "0.91"]).cells == [r"0.80 & \textsuperscript{*}", "0.91 & "]
     assert columns.column([chance(0.0001), chance(0.02), "best"]).spec == "S[table-format=<1.3]"
+    huge = columns.column([fixed(1.62e16), "0.31"])
+    assert (huge.spec, huge.cells) == ("S[table-format=1.2e2]", ["1.62e16", "0.31"])
     assert columns.column(["441 KiB", "2.15 MiB"]).spec == "r"
     assert columns.column(["F 0 · R 5,400", "n/a"]).cells[0] == r"F \num{0} \ensuremath{\cdot} R \num{5,400}"
     assert columns.column(["no. 2: 9.35 (+0.07*)", "9.30 ± 0.21"]).spec == "r"

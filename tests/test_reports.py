@@ -144,6 +144,8 @@ def test_numbers_are_written_without_traps() -> None:
     assert mean_sd(9.283, math.nan) == "9.28 ± n/a"
     assert with_interval(Record("m", "all", 0, "p", "x", 0.5)) == "0.50 [n/a]"
     assert with_interval(None) == "n/a"
+    assert fixed(16_188_174_354_298.76) == "1.62e13" and fixed(-2.5e6, signed=True) == "−2.50e6"
+    assert fixed(999_999.0) == "999,999.00" and fixed(math.inf) == "inf"
     assert significant(1021.4) == "1,021"
     assert significant(0.0864, 2) == "0.086"
     assert significant(0.0) == "0.00"
