@@ -76,6 +76,14 @@ def compare(values: Mapping[str, ArrayLike], best: Best = "smallest") -> list[Co
     ]
 
 
+def smallest_p(methods: int, originals: int) -> float:
+    """The smallest p-value that `compare` can give: that of a signed-rank test where all signs agree, over all pairs.
+
+    1 for five methods on four originals: where this is not below `ALPHA`, no difference could be shown.
+    """
+    return min(1.0, math.comb(methods, 2) * 2.0 ** (1 - originals))
+
+
 def _failures_last(costs: np.ndarray) -> np.ndarray:
     """Failures as one cost, farther from every value than any two values are from each other."""
     finite = costs[np.isfinite(costs)]

@@ -276,7 +276,7 @@ class Method(Plugin):
         random_by_class: draws something per class, so that renumbering classes changes it, but not its distribution.
         prepares_with: the fields that `prepare` depends on, so that changing others does not repeat it; None: all.
         identity: the no-op row, which returns the original by design.
-        ceiling: an upper bound and no method: it uses what makes unlearning needless. Marked as such, never ranked.
+        ceiling: no method: it uses what makes unlearning needless. Marked as such, never ranked.
         cost: one line that says what a request takes, in passes over the data; F1 is one forward pass of one example.
         search: the values that `tune` tries, by field; methods that publish some get equally many trials.
     """

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.interface import Record
 from bench.records import Results
-from reports import words
+from reports import compared, words
 from reports.grid import Place, Table, line, methods
 from reports.numbers import MISSING, REFERENCE, TOLERANCE, Numbers, alike, chance, fixed, with_interval
 
@@ -56,14 +56,24 @@ def tables(results: Results) -> list[Table]:
         "Log-odds of the label on the forget set in sd of the pool, and the samples beyond what 95 % of its models show"
     )
     white = "Attackers who hold the weights; the pool's row is the same done to retrained models"
-    rank = "Ranked by how far the area of the attack that decides is from 0.5; paired p-values, adjusted (Holm)"
     return [
         *_attacks(run, numbers),
         *_table(run, numbers, "distance", distance, far, DISTANCE),
         *_table(run, numbers, "direction", "Surer or less sure", way, DIRECTION),
         *_table(run, numbers, "whitebox", "White-box audit", white, WHITEBOX),
-        *_table(run, numbers, "compared", "Methods compared", rank, COMPARED, rows=methods(run)),
+        *_compared(run, numbers),
     ]
+
+
+def _compared(run: dict[str, Any], numbers: Numbers) -> list[Table]:
+    """The methods ranked; above the table why there are no p-values, where no difference could be shown."""
+    units = "Ranked by how far the area of the attack that decides is from 0.5; paired p-values, adjusted (Holm)"
+    columns = [
+        Column("average rank", "↓", compared.RANK, compared.rank),
+        Column("p", "against the best", compared.P, compared.against_best(run, numbers)),
+    ]
+    made = _table(run, numbers, "compared", "Methods compared", units, columns, rows=methods(run))
+    return [dataclasses.replace(table, warning=compared.too_few(run, numbers)) for table in made]
 
 
 def _table(
@@ -253,17 +263,6 @@ def _beside_floor(metric: str, part: str) -> Cell:
     return cell
 
 
-def _rank(numbers: Numbers, method: str, step: int) -> str:
-    return fixed(numbers.value(method, "compared_rank", "forget", step), 1)
-
-
-def _against_best(numbers: Numbers, method: str, step: int) -> str:
-    """The p-value, or `best` for the method that the others are compared with, which has a rank alone."""
-    likely = numbers.value(method, "compared_p", "forget", step)
-    ranked = math.isfinite(numbers.value(method, "compared_rank", "forget", step))
-    return "best" if ranked and math.isnan(likely) else chance(likely)
-
-
 def _column(
     head: str, goal: str, metric: str, part: str = "forget", digits: int = 2, *, signed: bool = False
 ) -> Column:
@@ -292,8 +291,4 @@ WHITEBOX = [
     _column("recovered", "points, → pool", "recovery", signed=True),
     Column("weight distance", "from original", "weight_distance", _plain("weight_distance", 3), None),
     Column("changed", "% of weights", "weights_changed", _plain("weights_changed", 1), None),
-]
-COMPARED = [
-    Column("average rank", "↓", "compared_rank", _rank),
-    Column("p", "against the best", "compared_p", _against_best),
 ]

@@ -40,9 +40,17 @@ NO_VERDICT = "No verdict: no attack that decides one was asked for (per_example 
 UNMASKED = (
     "Attacks and distances see all outputs, those of removed classes too: a mask at the end hides nothing from them."
 )
-COMPARED = (
-    "Average rank over models of a method's area, nearest to 0.5 first; a p-value above 0.05 shows no difference from "
-    "the best."
+CHANCE = (
+    "p if chance, which verdicts go by, is of another test than the interval of the area: it permutes all models, also "
+    "those that the attack learned from, by their log-odds (a single model is ranked among the retrained ones), and is "
+    "exact however few there are. The interval is of the scores of the judged models alone (Student's t). One may see "
+    "a difference where the other does not: of 20 intervals of models that are alike about one leaves out 0.5."
+)
+COMPARED = "Average rank over models of a method's area, nearest to 0.5 first"
+AGAINST_BEST = "; a p-value above 0.05 shows no difference from the best."
+NOT_AGAINST = (
+    "; best is nearest to 0.5 on average. With so few models no p-value could be below 0.05 whatever the areas, so "
+    "there is none, which is no sign of no difference."
 )
 
 
@@ -53,24 +61,25 @@ def notes(run: Mapping[str, Any], tables: Sequence[Table]) -> list[str]:
         return []
     shown = {table.name for table in tables}
     refused = any(cell.startswith("n/a, ") for table in tables for row in table.rows for cell in row.cells)
-    told = [_verdict(audit), _headline(audit)] if audit.get("headline") else []
+    told = [_verdict(audit), _headline(audit), CHANCE] if audit.get("headline") else []
     told += [NO_VERDICT] if audit and not audit.get("headline") else []
     told += [UNMASKED] if audit and run["scenario"] == "class_removal" else []
     told += [TOO_FEW] if refused else []
     told += [POPULATION] if "population" in shown else []
-    for name, note in (
-        ("distance", DISTANCE), ("direction", DIRECTION), ("whitebox", WHITEBOX), ("compared", COMPARED),
-    ):  # fmt: skip
+    for name, note in (("distance", DISTANCE), ("direction", DIRECTION), ("whitebox", WHITEBOX)):
         told += [note] if name in shown else []
+    told += [COMPARED + (NOT_AGAINST if one.warning else AGAINST_BEST) for one in tables if one.name == "compared"]
     return told
 
 
 def _verdict(audit: Mapping[str, Any]) -> str:
     family, margin = audit["family"], audit["margin"]
+    one = "the attack that decides" if len(family) == 1 else f"one of the {len(family)} attacks that decide"
+    several = "Holm's over the attacks, and " if len(family) > 1 else ""
     return (
-        f"Verdict, by rules fixed before any number: a method leaks or over-forgets where one of the {len(family)} "
-        f"attacks that decide ({', '.join(family)}) finds a difference that matters (p below 0.05, Holm's over the "
-        f"attacks, and not shown to be within the margin, or beyond 2 % TPR at 1 % FPR), in whichever direction; "
+        f"Verdict, by rules fixed before any number: a method leaks or over-forgets where {one} "
+        f"({', '.join(family)}) finds a difference that matters (p below 0.05, {several}"
+        f"not shown to be within the margin, or beyond 2 % TPR at 1 % FPR), in whichever direction; "
         f"indistinguishable is shown, not assumed: {audit['headline']}'s area lies within "
         f"0.5 ± {margin:g} (p if beyond is below 0.05). Where neither is shown, there is not enough data."
     )

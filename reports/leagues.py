@@ -20,7 +20,7 @@ NAMES = {
     "validation": "held-out data",
     "own_training": "control of the training",
 }
-CEILING = "upper bound, no method"
+CEILING = "a model retrained for the request, no method"
 
 
 def of(entry: Mapping[str, Any], scenario: str) -> str:

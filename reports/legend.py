@@ -4,7 +4,8 @@ from __future__ import annotations
 
 STAR = (
     "*: no difference from the pool is shown, since the interval holds 0; that is not a proof that there is none. "
-    "Where all models of the pool agree, any gap is a difference."
+    "Where all models of the pool agree, any gap is a difference. A method of which "
+    "some models diverged or collapsed has no star, whatever its interval."
 )
 MASKED = "Masked: the outputs of the removed classes are taken away first, as in the paper; unmasked: they are not."
 ENTROPY = (
@@ -73,7 +74,7 @@ LAYOUT = (
     "where the paper has no number. What differs from the paper's setting stands above a table."
 )
 CEILING = (
-    "No method: {} uses a model retrained for it, which nobody who has to unlearn has. It shows what could be reached "
-    "at best, and competes with no row."
+    "No method: {} uses a model that was retrained on the retained data for it, which nobody who has to unlearn has. "
+    "It competes with no row, and a method may be nearer to the pool."
 )
 FAILED = "Failed: the traceback of every failed run is in failures.txt, in the folder of the results."

@@ -50,12 +50,12 @@ def controls(run: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def ceilings(run: Mapping[str, Any]) -> tuple[str, ...]:
-    """The rows that are upper bounds and no methods: they use what makes unlearning needless."""
+    """The rows that are no methods: they use what makes unlearning needless."""
     return tuple(entry["name"] for entry in run["methods"] if entry.get("ceiling"))
 
 
 def aside(run: Mapping[str, Any]) -> tuple[str, ...]:
-    """The rows that no method competes with: those with a known answer, and the upper bounds."""
+    """The rows that no method competes with: those with a known answer, and those that are no methods."""
     return (*controls(run), *ceilings(run))
 
 

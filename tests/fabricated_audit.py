@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,9 @@ def records(step: int, *, deep: bool = False) -> list[Record]:
         made += _whitebox(method, step, shift) if deep else []
         if method != "reference":
             ranks = sorted(name for name in AREAS if name != "reference")
-            made.append(one(method, step, "compared_rank", 1.0 + ranks.index(method), math.nan))
-            made.append(one(method, step, "compared_p", math.nan if method == ranks[0] else 0.03, math.nan))
+            likely = math.nan if method == ranks[0] else 0.03
+            ranked = (("compared_rank", 1.0 + ranks.index(method)), ("compared_p", likely))
+            made += [replace(one(method, step, metric, value, math.nan), n=2 * MODELS) for metric, value in ranked]
     return made
 
 

@@ -206,6 +206,25 @@ def test_distances_stand_beside_their_floor(sample: Results) -> None:
     assert "reference" not in column(found["compared"], "p")
 
 
+def test_with_too_few_models_there_is_no_p_value_against_the_best(sample: Results) -> None:
+    enough = named(sample)["compared"]
+    assert enough.warning == "" and column(enough, "p")["pgu"] == "0.030"
+    few = [dataclasses.replace(one, n=4) if one.metric.startswith("compared") else one for one in sample.records]
+    table = named(dataclasses.replace(sample, records=few))["compared"]
+    assert set(column(table, "p").values()) == {"best", "n/a"}
+    assert "4 models of each of 5 methods" in table.warning and table.warning.endswith("is 1.000")
+    lines = [words.key(sample, [one]) for one in (enough, table)]
+    notes = [next(line for line in own if line.startswith("Average rank")) for own in lines]
+    assert "shows no difference" in notes[0] and "no sign of no difference" in notes[1]
+
+
+def test_one_attack_is_not_one_of_several(sample: Results) -> None:
+    alone = sample.run["audit"] | {"family": ["per_example"]}
+    [said] = [line for line in words.key(dataclasses.replace(sample, run=sample.run | {"audit": alone}), [])
+              if line.startswith("Verdict")]  # fmt: skip
+    assert "where the attack that decides (per_example) finds" in said and "Holm" not in said
+
+
 def test_a_standard_audit_has_no_white_box_table(tmp_path: Path) -> None:
     assert "whitebox" not in named(load(fabricate(tmp_path, "class_removal", audit=True)))
 

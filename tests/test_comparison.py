@@ -43,6 +43,13 @@ def test_smallest_possible_p(n: int, least: float) -> None:
     assert comparison.signed_rank(np.arange(1.0, n + 1), np.zeros(n)) == least
 
 
+@pytest.mark.parametrize(("methods", "originals"), [(2, 6), (3, 8), (5, 4), (4, 9)])
+def test_no_comparison_gives_less_than_the_smallest_p(methods: int, originals: int) -> None:
+    values = {f"m{at}": at + np.arange(originals) / (10.0 + at) for at in range(methods)}
+    found = [one.p for one in comparison.compare(values) if not np.isnan(one.p)]
+    assert min(found) == pytest.approx(comparison.smallest_p(methods, originals))
+
+
 def test_signed_rank_of_degenerate_values() -> None:
     same = np.full(6, 0.1)
     assert comparison.signed_rank(same, same) == 1.0
