@@ -138,8 +138,8 @@ def limit(grid: list[list[Axes]], edges: Array, shares: Shares) -> None:
     clear = (0.1 if wide else 0.25) * (last - first)  # what the label of an end bar needs
     inner = [t for t in ticker.MaxNLocator(5 if wide else 3, integer=True).tick_values(first, last)
              if first + clear * under <= t <= last - clear * over]  # fmt: skip
-    ticks = [(edges[0] - 0.9 * bar, f"<{edges[0]:g}")] * under + [(t, f"{t:g}") for t in inner]
-    ticks += [(edges[-1] + 0.9 * bar, f">{edges[-1]:g}")] * over
+    ticks = [(edges[0] - 0.9 * bar, f"<{style.mark(edges[0])}")] * under + [(t, style.mark(t)) for t in inner]
+    ticks += [(edges[-1] + 0.9 * bar, f">{style.mark(edges[-1])}")] * over
     tallest = max(float(np.max(own[1:-1] / np.diff(edges))) for own in shares.values())
     base = grid[0][0]
     base.set_xlim(first - (1.6 * bar if under else 0.2), last + (1.6 * bar if over else 0.2))

@@ -13,6 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from bench.interface import Record
 from bench.records import Results
@@ -35,7 +36,7 @@ def forgetting_cost(results: Results, *, width: float = style.TWO_COLUMNS) -> Fi
     if not any(point.method not in ANCHORS for point in found.points):
         return None
     named = _named(found.points)
-    figure, (left, right) = style.pair(width, lines=len(named) + 4, height=2.2 if width > style.ONE_COLUMN else 1.8)
+    figure, (left, right) = style.pair(width, lines=len(named) + 2, height=2.2 if width > style.ONE_COLUMN else 1.8)
     ends = _ends(found.points)
     for ax, across in ((left, "cost"), (right, "loss")):
         ax.axhline(0, color="#8a8a8a", linewidth=0.7, zorder=1)
@@ -45,6 +46,7 @@ def forgetting_cost(results: Results, *, width: float = style.TWO_COLUMNS) -> Fi
             _point(ax, results.run, found, point, across, ends[0])
     _axes(left, right, found.points, ends)
     style.pair_legend(figure, _legend(results.run, named, found))
+    _key(figure)
     return figure
 
 
@@ -109,12 +111,17 @@ def _axes(left: Axes, right: Axes, points: Sequence[Point], ends: tuple[float, f
     decades = [10.0**power for power in range(-3, 4)]
     few = ends[1] / ends[0] < 30
     style.plain_marks(left.xaxis, [v * m for v in decades for m in ((1, 2, 5) if few else (1,))], ends)
-    right.set_xlabel("accuracy lost")
     gaps, losses = ([getattr(p, which) for p in points] for which in ("forgetting", "loss"))
+    right.set_xlabel(_label("accuracy lost", _most(losses)))
     _bend(right, "x", 0.0, _most(losses))
     for ax in (left, right):
         _bend(ax, "y", min(gap.value for gap in gaps), _most(gaps))
-    style.label_rows((left, right), "forgetting gap")
+    style.label_rows((left, right), _label("forgetting gap", _most(gaps)))
+
+
+def _label(name: str, most: float) -> str:
+    """The name of an axis, which says where it is logarithmic."""
+    return f"{name} (logarithmic from 1)" if most > BENT else name
 
 
 def _most(records: Sequence[Record]) -> float:
@@ -130,6 +137,7 @@ def _bend(ax: Axes, which: str, least: float, most: float) -> None:
     marks = [0.0, 0.5, 1.0]
     if most > BENT:
         (ax.set_xscale if which == "x" else ax.set_yscale)("symlog", linthresh=1.0)
+        (ax.axvspan if which == "x" else ax.axhspan)(1.0, limit[1], color="#f3f3f3", linewidth=0, zorder=0)
     ax.set(**{f"{which}lim": limit})
     style.plain_marks(axis, [*marks, *(m * 10.0**power for power in range(3) for m in (2, 5, 10))], limit)
 
@@ -144,9 +152,20 @@ def _legend(run: Mapping[str, Any], named: Sequence[str], found: Tradeoff) -> li
         handles.append(
             Line2D([], [], color=grey, linewidth=1.0, marker="o", markersize=3.2, label="retrain, % of epochs")
         )
-    handles.append(_handle(style.INK, "o", "frontier", filled=True))
-    handles.append(_handle(style.INK, "o", "beaten", filled=False))
     return [*handles]
+
+
+def _key(figure: Figure) -> None:
+    """Above the panels what a filled and an open marker mean; patches, since a circle is the original's marker."""
+    handles = [
+        Patch(facecolor=style.INK, edgecolor=style.INK, label="filled: no row better on all three"),
+        Patch(facecolor="white", edgecolor=style.INK, label="open: beaten"),
+    ]
+    wide = figure.get_figwidth() > style.ONE_COLUMN
+    figure.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(figure.subplotpars.left if wide else 0.02, 1), ncols=2,
+        handlelength=0.9, handleheight=0.9, borderpad=0.2, columnspacing=1.2,
+    )  # fmt: skip
 
 
 def _handle(color: str, marker: str, label: str, *, filled: bool) -> Line2D:
@@ -160,7 +179,7 @@ CAPTION = (
     "retraining, with preparation at the end of a dotted line; what costs less than the axis shows is at its edge. "
     "Right: accuracy lost, the larger of retained and test data, 1 being {whole}. Crosses are 95 % intervals, where "
     "there are any. Filled: by the means no row is better on all three axes. {curve}"
-    "An axis that goes beyond 2 is logarithmic from 1."
+    "An axis that goes beyond 2 is logarithmic from 1, where the panel is shaded."
 )
 CURVE = "The grey curve is retraining with a share of the epochs. "
 

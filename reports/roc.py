@@ -68,6 +68,7 @@ def _figure(results: Results, attack: str, width: float) -> Figure | None:
         curve(linear, own, others, GRID, look, name)
         # Each curve begins where its own retrained scores support it.
         curve(tails, own, others, np.geomspace(curves.lowest_rate(others), 1, 101), look, name)
+    linear.set_title(f"attack {style.shortened(attack, 34 if wide else 22)}")
     linear_axes(linear)
     _tail_axes(tails, lowest)
     style.pair_legend(figure, linear.get_legend_handles_labels()[0], LEGEND)

@@ -38,7 +38,7 @@ STYLE: Any = {
     "axes.titley": 1.0,  # a fixed place: looking for a free one lays every panel out twice
     "text.parse_math": False,  # a class may be called `$x$`
     "pdf.fonttype": 42,  # TrueType: some publishers refuse Type 3
-    "axes.unicode_minus": False,  # each block of 256 characters embeds the font again
+    "axes.unicode_minus": True,  # as in the tables, though the font is embedded again for its block of characters
 }  # fmt: skip
 
 
@@ -203,7 +203,12 @@ def plain_marks(axis: Axis, values: Sequence[float], within: tuple[float, float]
     shown = [value for value in values if within[0] <= value <= within[1]]
     axis.set_minor_locator(ticker.NullLocator())
     axis.set_major_locator(ticker.FixedLocator(shown))
-    axis.set_major_formatter(ticker.FixedFormatter([f"{value:g}" for value in shown]))
+    axis.set_major_formatter(ticker.FixedFormatter([mark(value) for value in shown]))
+
+
+def mark(value: float) -> str:
+    """A number at a tick, with the minus sign of the tables."""
+    return f"{value:g}".replace("-", "−")
 
 
 def label_rows(axes: Sequence[Axes], label: str) -> None:
