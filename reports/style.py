@@ -123,7 +123,7 @@ def pair(width: float, *, lines: int, height: float = 2.0, stacked: bool = True)
     axes = figure.subplots(rows, 3 - rows)
     right = LEGEND + 0.1 if beside else 0.1
     across = 0.26 if width > ONE_COLUMN else 0.4
-    _margins(figure, 0.5, right, 0.45 + below, 0.3, across=across, down=0.65 / height)
+    _margins(figure, 0.56, right, 0.45 + below, 0.3, across=across, down=0.65 / height)
     return figure, list(axes)
 
 
