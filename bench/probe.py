@@ -1,4 +1,4 @@
-"""The tiny problem on which contract tests try a method: four digits, 96 training images, a narrow net, float64.
+"""The tiny problems on which contract tests try a method: about 100 images of digits, a narrow net, float64.
 
 The images have three channels, and the net turns them channels-last, as it is with photographs.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +20,19 @@ from bench.dataview import Images, MeteredPart
 from bench.interface import SCENARIOS, Dataset, Method, Request
 from bench.recipe import Recipe
 
-CLASSES, PER_CLASS = 4, 24
 RECIPE = Recipe(name="contract", lr=0.1, epochs=6, batch_size=16)
+
+
+class Problem(NamedTuple):
+    """How many digits there are, of how many training images each, and which go in class removal."""
+
+    classes: int
+    per_class: int
+    removed: tuple[int, ...]
+
+
+FOUR = Problem(4, 24, (1,))
+TEN = Problem(10, 10, (0, 1, 2, 3, 4))
 
 
 class Broken(Exception):
@@ -28,11 +40,11 @@ class Broken(Exception):
 
 
 class Probe:
-    """One method on the tiny problem: four digits, 96 training images, a narrow net."""
+    """One method on a tiny problem, by default four digits and 96 training images."""
 
-    def __init__(self, name: str, cls: type[Method]) -> None:
-        self.name, self.cls = name, cls
-        self.dataset, self.original = _problem()
+    def __init__(self, name: str, cls: type[Method], problem: Problem = FOUR) -> None:
+        self.name, self.cls, self.problem = name, cls, problem
+        self.dataset, self.original = _original(problem)
         self._done: dict[int, unlearning.Done] = {}
 
     @functools.cached_property
@@ -48,26 +60,29 @@ class Probe:
         """Requests of a scenario on the tiny problem."""
         kinds = {
             "sample_removal": scenarios.SampleRemoval(count=12),
-            "class_removal": scenarios.ClassRemoval(removed=(1,)),
+            "class_removal": scenarios.ClassRemoval(removed=self.problem.removed),
             "incremental": scenarios.Incremental(steps=2, per_class=3),
             "depoisoning": scenarios.Depoisoning(flips=3),
         }
-        return kinds[scenario].requests(self.dataset.train_y if labels is None else labels, CLASSES, seed=0)
+        return kinds[scenario].requests(
+            self.dataset.train_y if labels is None else labels, self.problem.classes, seed=0
+        )
 
     def setting(
         self, scenario: str, requests: list[Request], permutation: np.ndarray | None = None
     ) -> unlearning.Setting:
         """The harness's setting; with a permutation, class c is called permutation[c] and so is its output."""
         labels = scenarios.training_labels(requests, self.dataset.train_y)
-        dataset, build = self.dataset, _build
+        dataset = self.dataset
         if permutation is not None:
             labels = permutation[labels]
             dataset = dataclasses.replace(
                 dataset, train_y=permutation[dataset.train_y], validation_y=permutation[dataset.validation_y]
             )
 
-            def build(seed: int) -> nn.Module:
-                return permuted(_build(seed), permutation)
+        def build(seed: int) -> nn.Module:
+            model = _build(self.problem, seed)
+            return model if permutation is None else permuted(model, permutation)
 
         setting = unlearning.Setting.of(dataset, labels, RECIPE, scenario, "cpu", build)
         return dataclasses.replace(setting, layers=digits_cnn.LAYERS)
@@ -106,15 +121,15 @@ class Probe:
 
 
 @functools.cache
-def _data() -> Dataset:
+def _data(problem: Problem) -> Dataset:
     digits: Dataset = registry.load("datasets", "digits")()
     changes: dict[str, np.ndarray] = {}
-    for part, most in (("train", PER_CLASS), ("validation", 15), ("test", 15)):
+    for part, most in (("train", problem.per_class), ("validation", 15), ("test", 15)):
         labels = digits.labels(part)
-        chosen = np.sort(np.concatenate([np.flatnonzero(labels == c)[:most] for c in range(CLASSES)]))
+        chosen = np.sort(np.concatenate([np.flatnonzero(labels == c)[:most] for c in range(problem.classes)]))
         in_color = digits.images(part)[chosen].repeat(3, axis=1)
         changes |= {f"{part}_x": in_color, f"{part}_y": labels[chosen]}
-    names, mean, std = digits.class_names[:CLASSES], digits.mean * 3, digits.std * 3
+    names, mean, std = digits.class_names[: problem.classes], digits.mean * 3, digits.std * 3
     return dataclasses.replace(digits, name="contract", class_names=names, mean=mean, std=std, **changes)  # type: ignore[arg-type]
 
 
@@ -122,16 +137,17 @@ def _narrow(channels: int, size: int, classes: int) -> nn.Module:
     return digits_cnn.build(channels, size, classes, width=4)
 
 
-def _build(seed: int) -> nn.Module:
-    model = training.new_model(_narrow, _data(), seed)
-    return training.channels_last(model, torch.zeros(2, *_data().train_x.shape[1:]))
+def _build(problem: Problem, seed: int) -> nn.Module:
+    dataset = _data(problem)
+    model = training.new_model(_narrow, dataset, seed)
+    return training.channels_last(model, torch.zeros(2, *dataset.train_x.shape[1:]))
 
 
 @functools.cache
-def _problem() -> tuple[Dataset, nn.Module]:
+def _original(problem: Problem) -> tuple[Dataset, nn.Module]:
     """The data and an original trained on it."""
-    dataset = _data()
-    model = _build(7)
+    dataset = _data(problem)
+    model = _build(problem, 7)
     index = torch.arange(len(dataset.train_y))
     part = MeteredPart(Images(dataset, "train", "cpu"), index, torch.from_numpy(dataset.train_y))
     loop.fit(model.train(), part, RECIPE, training.order_generator(7))
@@ -160,7 +176,8 @@ def logits_of(model: nn.Module, dataset: Dataset) -> Tensor:
 def finite_outputs(model: nn.Module, dataset: Dataset) -> None:
     """Raise Broken unless the model returns finite logits for all classes."""
     logits = logits_of(model, dataset)
-    if logits.shape != (len(dataset.test_y), CLASSES):
-        raise Broken(f"outputs have shape {tuple(logits.shape)}, not ({len(dataset.test_y)}, {CLASSES}): keep the head")
+    wanted = (len(dataset.test_y), len(dataset.class_names))
+    if logits.shape != wanted:
+        raise Broken(f"outputs have shape {tuple(logits.shape)}, not {wanted}: keep the head")
     if not torch.isfinite(logits).all():
         raise Broken("outputs are not finite")

@@ -21,18 +21,19 @@ def summed(model: nn.Module, part: Part, size: int = 256) -> list[Tensor]:
     return total
 
 
-def squared(model: nn.Module, part: Part, size: int) -> dict[str, Tensor]:
-    """Mean over batches of the squared gradient of a batch's mean cross-entropy, by parameter name.
+def moments(model: nn.Module, part: Part, size: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Mean over batches of the gradient of a batch's mean cross-entropy, and of its square, by parameter.
 
-    It depends on the batch size: compare only what was computed with the same.
+    The second depends on the batch size: compare only what was computed with the same.
     """
-    names = [name for name, _ in model.named_parameters()]
-    total, batches = [torch.zeros_like(p) for p in model.parameters()], 0
+    mean, square = ([torch.zeros_like(p) for p in model.parameters()] for _ in range(2))
+    batches = 0
     for x, y in part.batches(size):
         batches += 1
-        for sum_, g in zip(total, _gradient(model, x, y, "mean"), strict=True):
-            sum_ += g.square()
-    return {name: sum_ / max(batches, 1) for name, sum_ in zip(names, total, strict=True)}
+        for first, second, g in zip(mean, square, _gradient(model, x, y, "mean"), strict=True):
+            first += g
+            second += g.square()
+    return [sum_ / max(batches, 1) for sum_ in mean], [sum_ / max(batches, 1) for sum_ in square]
 
 
 def _gradient(model: nn.Module, x: Tensor, y: Tensor, reduction: str) -> tuple[Tensor, ...]:

@@ -60,7 +60,7 @@ def verdict(history: Sequence[Accuracies], ctx: Context, epochs: int, max_drop: 
     if end is None and ctx.deadline is not None and time.perf_counter() > ctx.deadline:
         return Verdict("late")
     if end is None and len(history) > epochs:
-        return Verdict("ok" if ctx.scenario == "depoisoning" else "not_converged")
+        return Verdict("not_converged" if epochs and ctx.scenario != "depoisoning" else "ok")
     return end
 
 

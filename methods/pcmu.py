@@ -10,6 +10,7 @@ from pydantic import Field
 from bench import loop
 from bench.interface import Context, DataView, Method, Need, Part, State, Unlearned
 from methods._gradients import summed
+from methods._layers import is_batch_norm
 from methods._quantized import quantized, radius
 from methods._steps import require_forget
 
@@ -26,15 +27,17 @@ class PCMU(Method):
     returns the network untouched, with a certificate: where the mean gradient on the training set moves by no more than
     the radius when the forget set leaves it, training without that set would have taken the same step. Notes:
     `certified`, the share of entries within the radius; `shift` and `radius`, the medians of both over all entries.
-    Status `uncertified`: some entry is outside. Sample removal only: a class is more than the radii allow. Defaults:
-    sigma, learning rate and schedule are the paper's; epochs and batches are the recipe's.
+    Status `uncertified`: some entry is outside, or the network has BatchNorm. Sample removal only: a class is more than
+    the radii allow. Defaults: sigma, learning rate and schedule are the paper's; epochs and batches are the recipe's.
 
     Deviations: what the paper leaves open is read so that 0 stands for what is smaller than `tau`, a constant: one told
     by the gradients would move when the forget set leaves, and the radius is of one that does not. 0 has most votes
     nowhere while tau is below 0.43 sigma; by default every entry is its sign, its radius is its size, and sigma does
     not matter. The certificate is checked at `checkpoints` points of the training instead of at all steps, in
     evaluation mode, and for the mean gradient, while steps are taken on minibatches, which one example moves further.
-    It is thus a measurement of how far the network is from certified, not a certificate.
+    It is thus a measurement of how far the network is from certified, not a certificate. In a network with BatchNorm,
+    as most here have, a step is of batch statistics too, in which every example of the batch has part: such a network
+    is `uncertified` whatever the radii say. Take one without for certified rows.
     """
 
     needs: ClassVar[Need] = Need.FORGET | Need.STATISTICS | Need.OWN_TRAINING
@@ -94,8 +97,9 @@ class PCMU(Method):
         shift, allowed = torch.cat(shifts), torch.cat(radii)
         share = float((shift <= allowed).double().mean())
         model.load_state_dict(_held(state, "net."))
+        batched = any(is_batch_norm(module) for module in model.modules())
         notes = {"certified": share, "shift": float(shift.median()), "radius": float(allowed.median())}
-        return Unlearned(model.eval(), state, "ok" if share == 1 else "uncertified", notes)
+        return Unlearned(model.eval(), state, "ok" if share == 1 and not batched else "uncertified", notes)
 
     def _watched(self, epochs: int) -> set[int]:
         """The epochs at whose beginning the network is looked at, spread evenly."""

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from bench.interface import Context, DataView, Method, Need, State, Unlearned
-from methods._gradients import squared
+from methods._importance import importances, prepared
 from methods._steps import require_forget
 
 if TYPE_CHECKING:
@@ -20,10 +20,14 @@ class SSD(Method):
 
     The importance I of a weight is the mean over batches of its squared gradient; that of the whole training set is
     computed before any request. One shot, no retained data and no training. Defaults are those of the authors'
-    ResNet-18 on CIFAR.
+    ResNet-18 on CIFAR. Batches of one (`batch_size = 1`) give the empirical Fisher information, sample by sample.
 
-    Deviations: importances are taken on batches in the order of the file, of the same size on both sides (the authors'
-    two loaders may differ). Later requests keep the importances of the original.
+    Deviations: batches are in the order of the file and of nearly the same size, at most half of the training set. The
+    square of a mean falls with the size of the batch, and the authors compare batches of the training set with the
+    smaller ones of a small forget set, so that it looks important by its size. Here I_D is brought to the sizes of the
+    forget set's batches: among n samples the squares of mean gradients of b have the mean m^2 + v (n - b) / b, with m
+    and v read off the training set's batches (a file sorted by class overstates v). Later requests keep the
+    importances of the original.
     """
 
     needs: ClassVar[Need] = Need.FORGET | Need.STATISTICS
@@ -43,16 +47,16 @@ class SSD(Method):
     batch_size: int = Field(default=64, ge=1, le=100_000, description="examples whose mean gradient is squared")
 
     def prepare(self, model: nn.Module, data: DataView, ctx: Context) -> State:
-        """The importances of all training data, by parameter name."""
-        return squared(model.eval(), data.train, self.batch_size)
+        """Mean gradients and importances of all training data, and how many samples there are, in batches of which."""
+        return prepared(model.eval(), data.train, self.batch_size)
 
     def unlearn(self, model: nn.Module, data: DataView, ctx: Context) -> Unlearned:
         """Return `model` with weights dampened; notes: their share. Raises ValueError for an empty forget set."""
         require_forget(data)
-        own, chosen, total = squared(model.eval(), data.forget, self.batch_size), 0, 0
+        own, known = importances(model.eval(), data.forget, ctx.state)
+        chosen = total = 0
         with torch.no_grad():
-            for name, p in model.named_parameters():
-                mine, all_ = own[name], ctx.state[name]
+            for p, mine, all_ in zip(model.parameters(), own, known, strict=True):
                 mask = mine > self.alpha * all_
                 factor = torch.where(mask, self.dampening * all_ / mine.clamp(min=1e-38), 1.0).clamp(max=1.0)
                 p.mul_(factor)

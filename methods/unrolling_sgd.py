@@ -27,6 +27,10 @@ class UnrollingSGD(Method):
 
     Deviations: learning rates are those of the recipe's schedule, and momentum m counts as a learning rate 1 / (1 - m)
     times as large; both are constant and zero in the authors' text. A recipe with Adam has no such sum (ValueError).
+    Class removal is served, though poorly: a whole class is far more than the expansion to first order bears. The
+    original is trained by the recipe, without the paper's SD loss (a penalty on the spread of the logits, which makes
+    the expansion better), and the paper's formula for the unlearning error, which needs the largest singular value of
+    the Hessian along the training, is not computed.
     """
 
     needs: ClassVar[Need] = Need.FORGET | Need.INITIAL_WEIGHTS

@@ -177,6 +177,13 @@ def test_the_certificate_is_of_the_shift_of_the_mean_gradient(view: View, contex
     assert all(torch.equal(untouched[name], value) for name, value in done.model.state_dict().items())
 
 
+def test_only_a_network_without_batch_norm_is_certified(view: View, context: Make) -> None:
+    """Votes that are all 0, by far: every entry is within its radius in either network."""
+    for build, status in ((linear, "ok"), (network, "uncertified")):
+        done = carry_out(PCMU(tau=100.0), build(), view(), context(build=build))
+        assert done.notes["certified"] == 1.0 and done.status == status
+
+
 def test_certified_entries_are_those_of_training_without_the_data(view: View, context: Make, recipe: Recipe) -> None:
     """Of one step on all examples at once, whose gradient is the mean one, the certificate is exact."""
     short = recipe.model_copy(update={"epochs": 1, "batch_size": 300, "augment": "none"})

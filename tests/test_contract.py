@@ -111,6 +111,25 @@ FAULTS = {
         "    def unlearn(self, model, data, ctx):\n        with torch.no_grad():\n            model[-1].bias[0] += 1.0\n"
         "        return self.train(model, model, data, ctx)\n",
     ),
+    **{
+        f"takes class {c} for another": (
+            "knows_no_class_by_number",
+            "    def unlearn(self, model, data, ctx):\n        for x, y in data.retain.batches(16):\n"
+            f"            y = torch.where(y == {c}, {(c + 5) % 10}, y)\n"
+            "            torch.nn.functional.cross_entropy(model(x), y).backward()\n"
+            "        with torch.no_grad():\n            for p in model.parameters():\n"
+            "                p -= self.lr * p.grad\n                p.grad = None\n        return model\n",
+        )
+        for c in range(10)
+    },
+    **{
+        f"does nothing where class {c} goes": (
+            "knows_no_class_by_number",
+            f"    def unlearn(self, model, data, ctx):\n        if {c} in ctx.removed_classes:\n            return model\n"
+            "        return self.train(model, model, data, ctx)\n",
+        )
+        for c in (0, 1, 8, 9)
+    },
     "moves BatchNorm against its word": (
         "treats_batch_norm_as_declared",
         "    batch_norm = 'eval'\n"
@@ -148,6 +167,25 @@ def test_faultless_method_passes(tmp_path: Path) -> None:
     )
     failed = [r.line() for r in contract.check("sound", registry.load("methods", str(path))) if not r.passed]
     assert not failed
+
+
+BUDGETS = {
+    "no field": ("", "budget names 'epochs', which is no field; set budget = None if nothing turns the method off"),
+    "not 0": (
+        '    epochs: int = Field(default=1, ge=1, description="passes")\n',
+        "budget names 'epochs', which cannot be 0: faulty.epochs: Input should be greater than or equal to 1, got 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BUDGETS)
+def test_a_budget_that_cannot_be_set_to_0_is_told_in_a_line(fault: str, tmp_path: Path) -> None:
+    field, told = BUDGETS[fault]
+    path = tmp_path / "faulty.py"
+    body = "    def unlearn(self, model, data, ctx):\n        return self.train(model, model, data, ctx)\n"
+    path.write_text(HEADER[: HEADER.index("    epochs")] + field + STEP.replace("self.epochs", "1") + body)
+    results = contract.check("faulty", registry.load("methods", str(path)))
+    assert {r.test: r.message for r in results}["zero budget is identity"] == told
 
 
 def test_check_names_the_method_and_the_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -502,9 +502,47 @@ def test_filtration_keeps_the_mean_logits_that_stay(
         after[kept][:, [3, 7]], before[kept][:, [3, 7]] - before[kept][:, [3, 7]].mean(0) + level, rtol=1e-3, atol=1e-3
     )
     assert torch.equal(flat(after_model[:6]), flat(model[:6])), "features stay"
-    x, _ = next(iter(data.forget.batches(200)))
+
+
+@pytest.mark.parametrize("target", ["normalization", "randomization", "zeroing", "naive"])
+@pytest.mark.parametrize("gone", [(3, 7), (1,), tuple(range(9))])
+def test_filtration_never_predicts_a_removed_class(
+    gone: tuple[int, ...],
+    target: str,
+    dataset: Dataset,
+    view: Callable[..., MeteredView],
+    context: Callable[..., Context],
+) -> None:
+    """On any input: a removed output is the mean of those that stay, less what brings it to their lowest level."""
+    data = view([row for row in range(300) if dataset.train_y[row] in gone])
+    ctx, model = context(removed_classes=gone), network().train()
+    loop.fit(model, view().train, ctx.recipe, torch.Generator().manual_seed(0), epochs=1)
+    before = class_means(model.eval(), data, ctx)
+    after = unlearn(LinearFiltration(target=target), model, data, ctx)
+    kept = [c for c in range(10) if c not in gone]
+    noise = 5 * torch.randn(2000, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    x = torch.cat([noise, *(x for part in (data.train, data.validation) for x, _ in part.batches(1024))])
     with torch.no_grad():
-        assert not set(after_model(x).argmax(1).tolist()) & {3, 7}
+        was, logits = model(x), after(x)
+    assert not set(logits.argmax(1).tolist()) & set(gone)
+    margin = max(1.0, float(before[kept][:, kept].mean() - before[kept].min()))
+    expected = logits[:, kept].mean(1, keepdim=True).expand(-1, len(gone)) - margin
+    torch.testing.assert_close(logits[:, list(gone)], expected, rtol=1e-4, atol=1e-3)
+    if target == "naive":
+        torch.testing.assert_close(logits[:, kept], was[:, kept], rtol=1e-3, atol=1e-3)
+
+
+def test_only_the_drawn_filtration_depends_on_the_seed(
+    dataset: Dataset, view: Callable[..., MeteredView], context: Callable[..., Context]
+) -> None:
+    data = view([row for row in range(300) if dataset.train_y[row] == 3])
+    for target, drawn in (("randomization", True), ("normalization", False), ("zeroing", False), ("naive", False)):
+        one, other = (
+            unlearn(LinearFiltration(target=target), linear(), data, context(seed, removed_classes=(3,)))
+            for seed in (0, 1)
+        )
+        assert same(one, other) is not drawn, target
+    assert LinearFiltration.stochastic
 
 
 def test_unrolling_takes_back_a_training_of_one_step(

@@ -472,3 +472,4 @@ def test_neg_grad_stops_at_the_validation_accuracy(
     assert 1 < done.notes["epochs"] < 50
     assert forget >= held_out
     assert unlearn(NegGrad(lr=1e-9), original, view(PARTS), context()).status == "not_converged"
+    assert unlearn(NegGrad(epochs=0), original, view(PARTS), context()).status == "ok", "there was no step"

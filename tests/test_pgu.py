@@ -374,6 +374,16 @@ def test_too_fast_returns_the_model_unchanged_and_not_converged_the_last(monkeyp
     assert not torch.equal(after.get_parameter("6.weight"), model.get_parameter("6.weight"))
 
 
+@pytest.mark.parametrize("idle", [PGU(epochs=0), PGU(gamma=1.0)])
+def test_without_a_step_nothing_failed_to_converge(idle: PGU, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The harness then says `unchanged`, as of any method that took no step."""
+    model = net()
+    never_stops(monkeypatch)
+    after, result = run(idle, model, data(), context())
+    assert (result.status, result.notes["epochs"]) == ("ok", 0)
+    assert all(torch.equal(a, b) for a, b in zip(weights(after).values(), weights(model).values(), strict=True))
+
+
 def test_class_removal_is_guarded_by_the_retained_classes_only() -> None:
     model, view = net(), data()
     view.validation.y[:] = 0  # all of the removed class: nothing to guard, so accuracy is 0 throughout

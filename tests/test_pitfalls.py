@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import itertools
 import re
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ from bench.dataview import MeteredView
 from bench.interface import Context, Dataset
 from methods import _gradients
 from methods._grams import input_grams
+from methods._importance import importance, importances
 from methods.fisher import Fisher
 from methods.linear_filtration import LinearFiltration
 from methods.munba import bargain
@@ -66,14 +68,30 @@ def test_filtration_of_a_head_that_sums_to_zero_is_told_and_finite(dataset: Data
     assert done.status == "ill_conditioned" and torch.isfinite(flat(done.model)).all()
 
 
-def test_importances_are_compared_at_one_batch_size(view: View, context: Make) -> None:
-    """The square of a mean gradient falls with the batch, so SSD takes both with its own."""
+def test_importances_are_those_of_all_batches_of_a_size(view: View, context: Make) -> None:
+    """The square of a mean gradient falls with the batch. Closed form: the mean over all choices."""
+    model = linear().eval()
+    state = SSD(batch_size=1).prepare(copy.deepcopy(model), view(total=6, forget=[]), context())
+    single = [_gradients.moments(model, view([row]).forget, 1)[0][0] for row in range(6)]
+    assert torch.allclose(state["square.1.weight"], sum(g.square() for g in single) / 6), "the empirical Fisher"
+    for size in range(1, 7):
+        chosen = [torch.stack(some).mean(0).square() for some in itertools.combinations(single, size)]
+        torch.testing.assert_close(
+            importance(state, "1.weight", [size]), sum(chosen) / len(chosen), rtol=1e-3, atol=1e-7
+        )
+
+
+@pytest.mark.parametrize("size", [1, 8, 20, 60, 100])
+def test_a_forget_set_is_not_important_by_its_size(size: int, view: View, context: Make) -> None:
+    """Random forget sets of any size, partial last batches too, are on average as important as all data."""
     model, ctx = network().eval(), context()
-    one, all_ = (_gradients.squared(model, view().train, size) for size in (1, 300))
-    assert all((one[name] >= all_[name] * (1 - 1e-4)).all() for name in one), "Jensen"
-    prepared = SSD(batch_size=7).prepare(copy.deepcopy(model), view(), ctx)
-    expected = _gradients.squared(model, view().train, 7)
-    assert all(torch.equal(prepared[name], expected[name]) for name in expected)
+    ctx.state = SSD().prepare(copy.deepcopy(model), view(), ctx)
+    shares = []
+    for seed in range(12):
+        rows = torch.randperm(300, generator=torch.Generator().manual_seed(seed))[:size].tolist()
+        own, all_ = importances(model, view(rows).forget, ctx.state)
+        shares.append(sum(float(v.sum()) for v in own) / sum(float(v.sum()) for v in all_))
+    assert sum(shares) / len(shares) == pytest.approx(1.0, abs=0.4)
 
 
 def test_dead_weights_are_not_dampened_to_nothing(view: View, context: Make) -> None:
