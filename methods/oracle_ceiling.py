@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class OracleCeiling(Method):
-    """Oracle matching (Georgiev et al., ICLR 2025): what the best method that matches outputs could reach.
+    """Oracle matching (Georgiev et al., ICLR 2025): what matching the outputs of a retrained model reaches.
 
     It trains a network on the retained data by the original's recipe, the oracle, and moves the original until its
     logits on the forget set and on part of the retained data are near the oracle's, in squared distance. Who has the
