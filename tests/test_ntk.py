@@ -448,6 +448,9 @@ class Newton(NTK):
     """With the retained data's gradient, as a method of its own."""
 
     rhs: Any = Field(default="residual", description="descend the retained loss")
+    damping: Any = Field(
+        default=(100.0,), description="enough for the solver to settle: what it stops short of depends on rounding"
+    )
 
 
 @pytest.fixture(scope="module", params=[Dense, Relabelling, Newton], ids=lambda cls: cls.__name__)
