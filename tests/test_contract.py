@@ -120,7 +120,7 @@ FAULTS = {
             "        with torch.no_grad():\n            for p in model.parameters():\n"
             "                p -= self.lr * p.grad\n                p.grad = None\n        return model\n",
         )
-        for c in range(10)
+        for c in (0, 4, 5, 8, 9)
     },
     **{
         f"does nothing where class {c} goes": (
@@ -128,7 +128,7 @@ FAULTS = {
             f"    def unlearn(self, model, data, ctx):\n        if {c} in ctx.removed_classes:\n            return model\n"
             "        return self.train(model, model, data, ctx)\n",
         )
-        for c in (0, 1, 8, 9)
+        for c in (0, 9)
     },
     "moves BatchNorm against its word": (
         "treats_batch_norm_as_declared",
