@@ -20,6 +20,7 @@ from bench import claims, cluster, signals
 from bench.interface import UsageError
 from bench.store import Damaged, Store, StoreError
 
+HELD = 1.0  # seconds: a lock of the pool that is held for longer is a dead worker's
 FORKED = getattr(multiprocessing.context, "ForkProcess", ())
 
 
@@ -148,7 +149,7 @@ def _release(parallel: Any) -> None:
     for queue, name in (("_inqueue", "_rlock"), ("_outqueue", "_wlock")):
         lock = getattr(getattr(pool, queue, None), name, None)
         if lock is not None:
-            lock.acquire(block=False)
+            lock.acquire(timeout=HELD)  # a thread of the pool's own may hold it, and releases it soon
             with contextlib.suppress(ValueError):  # it is free
                 lock.release()
 
