@@ -68,12 +68,13 @@ def tables(results: Results) -> list[Table]:
 def _compared(run: dict[str, Any], numbers: Numbers) -> list[Table]:
     """The methods ranked; above the table why there are no p-values, where no difference could be shown."""
     units = "Ranked by how far the area of the attack that decides is from 0.5; paired p-values, adjusted (Holm)"
+    reason = compared.too_few(run, numbers)
     columns = [
         Column("average rank", "↓", compared.RANK, compared.rank),
-        Column("p", "against the best", compared.P, compared.against_best(run, numbers)),
+        Column("p", "against the best", compared.P, compared.against_best(tells=not reason)),
     ]
     made = _table(run, numbers, "compared", "Methods compared", units, columns, rows=methods(run))
-    return [dataclasses.replace(table, warning=compared.too_few(run, numbers)) for table in made]
+    return [dataclasses.replace(table, warning=reason) for table in made]
 
 
 def _table(

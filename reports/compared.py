@@ -17,12 +17,11 @@ def rank(numbers: Numbers, method: str, step: int) -> str:
     return fixed(numbers.value(method, RANK, "forget", step), 1)
 
 
-def against_best(run: Mapping[str, Any], numbers: Numbers) -> Callable[[Numbers, str, int], str]:
+def against_best(*, tells: bool) -> Callable[[Numbers, str, int], str]:
     """How the cells of p-values are written: `best` for the method that the others are compared with.
 
-    `n/a` for all others where no p-value could be small, since a large one then says nothing.
+    `n/a` for all others unless the p-value `tells` something: where none could be small, a large one says nothing.
     """
-    tells = not too_few(run, numbers)
 
     def cell(numbers: Numbers, method: str, step: int) -> str:
         likely = numbers.value(method, P, "forget", step)

@@ -161,9 +161,8 @@ def _key(figure: Figure) -> None:
         Patch(facecolor=style.INK, edgecolor=style.INK, label="filled: no row better on all three"),
         Patch(facecolor="white", edgecolor=style.INK, label="open: beaten"),
     ]
-    wide = figure.get_figwidth() > style.ONE_COLUMN
     figure.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(figure.subplotpars.left if wide else 0.02, 1), ncols=2,
+        handles=handles, loc="upper left", bbox_to_anchor=style.top_left(figure), ncols=2,
         handlelength=0.9, handleheight=0.9, borderpad=0.2, columnspacing=1.2,
     )  # fmt: skip
 

@@ -192,10 +192,15 @@ def blank(axes: Sequence[Axes]) -> None:
 def pool_legend(figure: Figure, pool: str, other: str) -> None:
     """Say once, above the panels, that the grey is the retrained pool and the color the method in the title."""
     handles = [Patch(color=POOL, label=pool), Patch(facecolor="none", edgecolor=INK, linewidth=1.1, label=other)]
-    wide = figure.get_figwidth() > ONE_COLUMN
-    left = figure.subplotpars.left if wide else 0.02
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(left, 1), ncols=2 if wide else 1, borderpad=0.2,
-                  handlelength=1.6, labelspacing=0.3)  # fmt: skip
+    figure.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=top_left(figure), handlelength=1.6, labelspacing=0.3,
+        ncols=2 if figure.get_figwidth() > ONE_COLUMN else 1, borderpad=0.2,
+    )  # fmt: skip
+
+
+def top_left(figure: Figure) -> tuple[float, float]:
+    """Where a legend above the panels begins: over the first of two columns, at the edge of one."""
+    return (figure.subplotpars.left if figure.get_figwidth() > ONE_COLUMN else 0.02), 1
 
 
 def plain_marks(axis: Axis, values: Sequence[float], within: tuple[float, float]) -> None:
